@@ -1,0 +1,1 @@
+"""What plugins implement (Protocols) and what they hand over (frozen dataclasses)."""

@@ -1,0 +1,137 @@
+"""What an inference backend is: token ids in, token ids and log-probabilities out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+
+from tumbler.contracts.values import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = [
+    "FinishReason",
+    "GenerateRequest",
+    "Generation",
+    "InferenceBackend",
+    "Sampling",
+    "TextTokenizer",
+    "WeightUpdate",
+]
+
+FinishReason: TypeAlias = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to sample. Log-probabilities are those of the distribution actually sampled from."""
+
+    max_tokens: int = 64
+    """Tokens of one reply."""
+    temperature: float = 1.0
+    """0 is greedy; its log-probabilities are those at temperature 1."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """One request for one reply."""
+
+    token_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    """Equal seeds give equal replies for equal weights and token ids, whatever is batched beside them."""
+    session: str = ""
+    """Requests of one session mostly extend each other: the key under which a cache may be kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One reply. `logprobs[i]` belongs to `token_ids[i]`; the stop token, if sampled, is included."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    policy_version: int
+    cached_tokens: int = 0
+    """How many of the request's tokens were not computed again."""
+
+
+@runtime_checkable
+class TextTokenizer(Protocol):
+    """Text to token ids and back, and conversations through the model's own chat template."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of vocabulary and chat template."""
+        ...
+
+    @property
+    def end_of_turn(self) -> int:
+        """Return the id that ends an assistant's turn."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest sequence that the model takes, in tokens."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the text, control tokens in it parsed, nothing added."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of the ids without control tokens."""
+        ...
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Return the conversation as the chat template writes it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightUpdate:
+    """New weights: the tensors themselves within one process, or a folder in Hugging Face format."""
+
+    version: int
+    tensors: "Callable[[], Iterable[tuple[str, Tensor]]] | None" = None
+    folder: Path | None = None
+
+
+@runtime_checkable
+class InferenceBackend(Protocol):
+    """Serves the policy. Requests of concurrent episodes arrive concurrently and may be batched."""
+
+    async def start(self, model: Path) -> None:
+        """Load the model folder (Hugging Face format) as policy version 0."""
+        ...
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Return the model's tokenizer; available after `start`."""
+        ...
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Return one reply. Cancelling the call gives its place in the batch free."""
+        ...
+
+    async def release(self, session: str) -> None:
+        """Forget what is cached for the session."""
+        ...
+
+    async def update_weights(self, update: WeightUpdate) -> None:
+        """Serve the new weights from the next request on; caches of the old ones are void."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return counters since `start`: requests, tokens computed, tokens cached, seconds busy."""
+        ...
+
+    async def close(self) -> None:
+        """Fail what is in flight with `InferenceError` and let go of everything."""
+        ...
