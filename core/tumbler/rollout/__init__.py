@@ -1,0 +1,1 @@
+"""From rollout requests to verified trajectories: one episode, and many at once."""

@@ -1,0 +1,136 @@
+"""Who speaks for the policy in an episode: the inference backend, an expert, or a recording.
+
+Each source answers a prompt with token ids and the facts of the new chunk; none keeps the record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tumbler.contracts.agent import Demonstrator
+from tumbler.contracts.environment import Expert
+from tumbler.contracts.inference import GenerateRequest, InferenceBackend, Sampling, TextTokenizer
+from tumbler.errors import ReplayMismatchError
+from tumbler.seeding import derive_seed
+from tumbler.trajectory.record import Anchor, Chunk
+
+__all__ = ["ExpertSource", "PolicySource", "Prompt", "ReplaySource", "Source", "Spoken"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What a source is asked."""
+
+    episode: str
+    segment: int
+    call: int
+    """How many chunks came before."""
+    token_ids: tuple[int, ...]
+    observation: str
+    """The environment's last answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """What a source said: the reply's ids and its chunk, whose place is not known yet."""
+
+    token_ids: Sequence[int]
+    chunk: Chunk
+
+
+class Source(Protocol):
+    """Answers prompts."""
+
+    async def speak(self, prompt: Prompt) -> Spoken:
+        """Return the reply."""
+        ...
+
+
+class PolicySource:
+    """The policy itself, sampled by the inference backend."""
+
+    def __init__(self, inference: InferenceBackend, sampling: Sampling, seed: int) -> None:
+        """Sample with `sampling`; each call draws its own seed from `seed`."""
+        self._inference = inference
+        self._sampling = sampling
+        self._seed = seed
+
+    async def speak(self, prompt: Prompt) -> Spoken:
+        """Sample a reply."""
+        request = GenerateRequest(
+            token_ids=prompt.token_ids,
+            sampling=self._sampling,
+            seed=derive_seed(self._seed, prompt.call),
+            session=f"{prompt.episode}/{prompt.segment}",
+        )
+        generation = await self._inference.generate(request)
+        chunk = Chunk(
+            segment=prompt.segment,
+            start=0,
+            end=0,
+            text=self._inference.tokenizer.decode(generation.token_ids),
+            behaviour_logprobs=generation.logprobs,
+            policy_version=generation.policy_version,
+            finish_reason=generation.finish_reason,
+            trainable=generation.finish_reason != "abort",
+        )
+        return Spoken(token_ids=generation.token_ids, chunk=chunk)
+
+
+class ExpertSource:
+    """The environment's expert, its actions written in the scaffold's own protocol."""
+
+    def __init__(self, expert: Expert, scaffold: Demonstrator, tokenizer: TextTokenizer) -> None:
+        """Let the expert act through the scaffold."""
+        self._expert = expert
+        self._scaffold = scaffold
+        self._tokenizer = tokenizer
+
+    async def speak(self, prompt: Prompt) -> Spoken:
+        """Return the expert's next action as a reply that ends its turn."""
+        action = self._expert.act(prompt.observation)
+        text = self._scaffold.write_action(action)
+        chunk = Chunk(
+            segment=prompt.segment,
+            start=0,
+            end=0,
+            text=text,
+            sampled=False,
+            trainable=False,
+            relevant=action is None or action.relevant,
+        )
+        return Spoken(token_ids=[*self._tokenizer.encode(text), self._tokenizer.end_of_turn], chunk=chunk)
+
+
+class ReplaySource:
+    """The chunks before an anchor, word for word from the expert trajectory, then another source."""
+
+    def __init__(self, anchor: Anchor, then: Source) -> None:
+        """Replay `anchor.chunk` chunks and hand over to `then`."""
+        self._anchor = anchor
+        self._then = then
+
+    async def speak(self, prompt: Prompt) -> Spoken:
+        """Return the recorded chunk, or what the policy says after the last of them."""
+        if prompt.call >= self._anchor.chunk:
+            return await self._then.speak(prompt)
+        expert = self._anchor.expert
+        recorded = expert.chunks[prompt.call]
+        history = expert.segments[recorded.segment].token_ids
+        if history[: recorded.start] != prompt.token_ids:
+            raise ReplayMismatchError(
+                f"the prompt before chunk {prompt.call} differs from the one in expert trajectory {expert.id!r}; "
+                "the environment or the context strategy is not deterministic, so its tasks cannot be anchored"
+            )
+        chunk = Chunk(
+            segment=prompt.segment,
+            start=0,
+            end=0,
+            text=recorded.text,
+            sampled=False,
+            replayed=True,
+            trainable=False,
+            relevant=recorded.relevant,
+            finish_reason=recorded.finish_reason,
+        )
+        return Spoken(token_ids=history[recorded.start : recorded.end], chunk=chunk)
