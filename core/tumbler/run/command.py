@@ -1,0 +1,132 @@
+"""Starts, repeats and resumes runs for whoever asks: folders, signals, the event loop."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tumbler.contracts.values import JSONObject
+from tumbler.errors import RunFolderError
+from tumbler.plugins import PluginHost
+from tumbler.registry import ResolvedRun, load_resolved
+from tumbler.run.execute import execute_run
+from tumbler.run.files import read_json
+from tumbler.run.folder import RunFolder
+
+__all__ = [
+    "Interrupted",
+    "evaluate_run",
+    "latest_unfinished",
+    "new_folder",
+    "resume_run",
+    "start_run",
+    "trained_model",
+]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal; its folder can be resumed."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        """Name the folder and the signal's number."""
+        super().__init__(f"stopped by {signal.Signals(number).name}; go on with: tumbler run --resume {folder}")
+        self.number = number
+
+
+def start_run(resolved: ResolvedRun, path: Path, host: PluginHost) -> JSONObject:
+    """Run in a new folder and return `results.json`."""
+    folder = RunFolder(path)
+    state = folder.create(resolved.to_json())
+    try:
+        return _run(execute_run(resolved, folder, state, host), path)
+    finally:
+        folder.close()
+
+
+def resume_run(path: Path, host: PluginHost) -> JSONObject:
+    """Go on with the run in the folder and return `results.json`; a finished one is returned as it is."""
+    folder = RunFolder(path)
+    resolved = load_resolved(path / "run.json")
+    state = folder.open()
+    try:
+        if state.finished:
+            return read_json(path / "results.json")
+        return _run(execute_run(resolved, folder, state, host, resumed=True), path)
+    finally:
+        folder.close()
+
+
+def evaluate_run(resolved: ResolvedRun, model: Path, path: Path, host: PluginHost) -> JSONObject:
+    """Evaluate a model folder in the run's environments, in a folder of its own; return its `results.json`."""
+    alone = replace(
+        resolved,
+        name=f"{resolved.name}-eval",
+        stages=("eval",),
+        backends={role: each for role, each in resolved.backends.items() if role != "training"},
+    )
+    folder = RunFolder(path)
+    state = folder.create(alone.to_json())
+    state.model = str(model.resolve())
+    folder.write_state(state)
+    try:
+        return _run(execute_run(alone, folder, state, host), path)
+    finally:
+        folder.close()
+
+
+def trained_model(path: Path, checkpoint: str | None = None) -> Path:
+    """Return the model folder of a run's checkpoint; by default the newest, or the model it started from."""
+    state = read_json(path / "state.json")
+    chosen = f"checkpoints/{checkpoint}" if checkpoint else state["checkpoint"]
+    if chosen is None and state["model"] is not None:
+        return Path(str(state["model"]))
+    model = path / str(chosen) / "model"
+    if chosen is None or not model.is_dir():
+        kept = sorted(each.name for each in (path / "checkpoints").glob("*"))
+        raise RunFolderError(f"{path} has no checkpoint {checkpoint or ''}; it has: {', '.join(kept) or 'none'}")
+    return model
+
+
+def new_folder(root: Path, name: str, seed: int) -> Path:
+    """Return a folder under `root` that no run has yet."""
+    stem = f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, count = root / stem, 1
+    while path.exists():
+        count += 1
+        path = root / f"{stem}-{count}"
+    return path
+
+
+def latest_unfinished(root: Path, names: Sequence[str] = ()) -> Path:
+    """Return the newest folder under `root` whose run is not finished; `names` are the runs that count."""
+    candidates = sorted(root.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in candidates:
+        run = read_json(path.parent / "run.json")
+        if not read_json(path)["finished"] and (not names or run["name"] in names):
+            return path.parent
+    wanted = f" of {', '.join(names)}" if names else ""
+    raise RunFolderError(f"no unfinished run{wanted} under {root}; start one with: tumbler run NAME")
+
+
+def _run(work: Coroutine[object, object, JSONObject], path: Path) -> JSONObject:
+    """Run to the end; SIGINT and SIGTERM cancel it, and it cleans up before `Interrupted` is raised."""
+    received: list[int] = []
+
+    async def supervised() -> JSONObject:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+        return await task
+
+    try:
+        return asyncio.run(supervised())
+    except asyncio.CancelledError:
+        raise Interrupted(path, received[0] if received else signal.SIGINT) from None

@@ -1,0 +1,144 @@
+"""Carries out a resolved run: starts its parts, runs its stages, and takes everything down again."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tumbler.contracts.values import JSONObject
+from tumbler.observers import RunInfo, StageInfo
+from tumbler.plugins import PluginHost
+from tumbler.registry import ResolvedRun
+from tumbler.rollout.runner import LocalEpisodeRunner
+from tumbler.rollout.scheduler import Scheduler
+from tumbler.run.assembly import (
+    Backends,
+    build_algorithm,
+    build_backends,
+    build_environments,
+    episode_parts,
+)
+from tumbler.run.evaluation import run_evaluation
+from tumbler.run.files import write_json
+from tumbler.run.folder import RunFolder, RunState
+from tumbler.run.model import prepare_model
+from tumbler.run.rl import run_rl
+from tumbler.run.sft import run_sft
+from tumbler.run.workbench import Stage, Workbench
+from tumbler.seeding import derive_seed
+
+__all__ = ["execute_run"]
+
+_STAGES = {"sft": run_sft, "rl": run_rl, "eval": run_evaluation}
+
+
+async def execute_run(
+    resolved: ResolvedRun, folder: RunFolder, state: RunState, host: PluginHost, *, resumed: bool = False
+) -> JSONObject:
+    """Run every stage that `state` leaves to do and return `results.json`.
+
+    Cancelling it, or an error, takes every episode, sandbox and worker down first; the folder then holds
+    what a resume needs.
+    """
+    started = time.monotonic() - state.seconds
+    info = _run_info(resolved, folder, resumed=resumed)
+    host.observers.emit("tumbler_run_started", run=info)
+    async with _workbench(resolved, folder, state, host, info, started) as bench:
+        for stage_info in info.stages[state.stage :]:
+            host.observers.emit("tumbler_stage_started", run=info, stage=stage_info)
+            await _STAGES[stage_info.kind](Stage(bench, stage_info))
+    state.finished = True
+    state.seconds = time.monotonic() - started
+    folder.write_state(state)
+    results: JSONObject = {
+        "name": resolved.name,
+        "seed": resolved.seed,
+        "stages": list(state.results),
+        "optimizer_steps": state.optimizer_steps,
+        "seconds": round(state.seconds, 3),
+    }
+    write_json(folder.path / "results.json", results)
+    host.observers.emit("tumbler_run_finished", run=info, result=results)
+    return results
+
+
+def _run_info(resolved: ResolvedRun, folder: RunFolder, *, resumed: bool) -> RunInfo:
+    return RunInfo(
+        id=f"{resolved.name}-{os.getpid()}-{time.time_ns()}",
+        name=resolved.name,
+        folder=folder.path,
+        resolved=resolved.to_json(),
+        stages=tuple(
+            StageInfo(index=index, kind=kind, label=f"{index}-{kind}", steps=_length(resolved, kind))
+            for index, kind in enumerate(resolved.stages, 1)
+        ),
+        resumed=resumed,
+    )
+
+
+def _length(resolved: ResolvedRun, kind: str) -> int:
+    if kind == "eval":
+        return resolved.eval.episodes * len(resolved.eval.envs)
+    return resolved.sft.steps if kind == "sft" else resolved.rl.steps
+
+
+@asynccontextmanager
+async def _workbench(
+    resolved: ResolvedRun, folder: RunFolder, state: RunState, host: PluginHost, info: RunInfo, started: float
+) -> AsyncIterator[Workbench]:
+    """Start everything in order, yield it, and take it down in reverse order."""
+    backends = build_backends(resolved, host)
+    environments = build_environments(resolved, host)
+    async with AsyncExitStack() as stack:
+        if backends.sandbox is not None:
+            stack.push_async_callback(backends.sandbox.close)
+            await backends.sandbox.start()
+        model = await prepare_model(resolved, folder, state, host, environments, backends.sandbox)
+        await _start_engines(stack, backends, resolved, folder, state, model)
+        parts = episode_parts(
+            resolved,
+            host,
+            environments,
+            tokenizer=backends.inference.tokenizer,
+            inference=backends.inference,
+            sandboxes=backends.sandbox,
+        )
+        stack.push_async_callback(backends.execution.close)
+        await backends.execution.start(LocalEpisodeRunner(parts))
+        instances = {key: each.build() for key, each in environments.items()}
+        for instance in instances.values():
+            stack.push_async_callback(instance.close)
+        yield Workbench(
+            resolved=resolved,
+            host=host,
+            folder=folder,
+            state=state,
+            info=info,
+            environments=instances,
+            scheduler=Scheduler(
+                backends.execution, attempts=resolved.rl.attempts, failure_share=resolved.rl.max_infra_failures
+            ),
+            inference=backends.inference,
+            training=backends.training,
+            algorithm=build_algorithm(resolved, host),
+            started=started,
+        )
+
+
+async def _start_engines(
+    stack: AsyncExitStack,
+    backends: Backends,
+    resolved: ResolvedRun,
+    folder: RunFolder,
+    state: RunState,
+    model: Path,
+) -> None:
+    stack.push_async_callback(backends.inference.close)
+    await backends.inference.start(model)
+    if backends.training is None:
+        return
+    stack.push_async_callback(backends.training.close)
+    await backends.training.start(model, seed=derive_seed(resolved.seed, "training") % 2**31)
+    if state.checkpoint is not None:
+        await backends.training.load(folder.path / state.checkpoint)
