@@ -1,0 +1,1 @@
+"""Agent scaffolds and context strategies, each a plugin of its own."""

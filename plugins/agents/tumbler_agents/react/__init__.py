@@ -1,0 +1,1 @@
+"""A reason-and-act loop over a compact text protocol."""

@@ -1,0 +1,1 @@
+"""Rollouts in this process, concurrent in asyncio."""
