@@ -22,6 +22,8 @@ __all__ = ["prepare_model"]
 
 _SAMPLES = 256
 """Demonstrations shown to a model source; enough for every common word of an environment to occur often."""
+_AT_ONCE = 32
+"""Demonstrations made at a time; each may hold a sandbox."""
 
 
 async def prepare_model(
@@ -85,21 +87,27 @@ class _Demonstrations:
         seed = derive_seed(self._resolved.seed, "samples")
         key = environment_key(env)
         tasks = await self._environments[key].build().tasks("train", count=_SAMPLES, seed=seed)
-        texts: list[str] = []
-        for index, task in enumerate(tasks):
-            request = RolloutRequest(
+        requests = [
+            RolloutRequest(
                 id=f"sample-{index}",
                 task=task,
                 seed=derive_seed(seed, index),
                 env_seed=derive_seed(self._resolved.seed, "env", task.id),
-                group="",
+                group="samples",
                 sampling=Sampling(max_tokens=1),
                 env=key,
                 source="expert",
             )
-            trajectory = await runner(request)
-            texts.extend(bytes(segment.token_ids).decode(errors="replace") for segment in trajectory.segments)
-        return texts
+            for index, task in enumerate(tasks)
+        ]
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def sample(request: RolloutRequest) -> list[str]:
+            async with places:
+                trajectory = await runner(request)
+            return [bytes(segment.token_ids).decode(errors="replace") for segment in trajectory.segments]
+
+        return [text for texts in await asyncio.gather(*map(sample, requests)) for text in texts]
 
 
 class _BytesAsTokens:

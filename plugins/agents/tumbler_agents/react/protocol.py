@@ -25,14 +25,14 @@ class Malformed:
 
 def parse(text: str) -> ToolCall | Malformed | None:
     """Return the call that a reply makes, None for the reply that ends the episode, or what is wrong."""
-    lines = text.strip().splitlines()
+    lines = text.strip().split("\n")
     for index, line in enumerate(lines):
         if line.startswith("$"):
             command = "\n".join([line[1:], *lines[index + 1 :]]).strip()
             return ToolCall(name=SHELL, arguments={"command": command}) if command else _EMPTY
         if line.startswith("@"):
             return _parse_named("\n".join([line[1:], *lines[index + 1 :]]))
-    if lines and lines[-1].strip() == DONE:
+    if lines[-1].strip() == DONE:
         return None
     return _NO_CALL
 

@@ -1,0 +1,129 @@
+"""Many rollouts: bounded, grouped, rolled again on failure, never twice, cancelled together."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tumbler.contracts.execution import EpisodeRunner, RolloutRequest
+from tumbler.errors import TooManyFailuresError
+from tumbler.rollout.scheduler import Scheduler
+from tumbler.trajectory import Component, Header, Trajectory
+
+RequestMaker = Callable[..., RolloutRequest]
+COMPONENT = Component(id="c", version="1", settings_hash="0")
+
+
+def finished(request: RolloutRequest, *, failed: bool = False) -> Trajectory:
+    header = Header(id=request.id, task=request.task.id, env=COMPONENT, agent=COMPONENT, group=request.group)
+    if failed:
+        return Trajectory(header=header, status="infra_failed", status_reason="test")
+    return Trajectory(header=header, reward=1.0, success=True)
+
+
+class Execution:
+    """Answers with `answer`; counts how many rollouts were in flight at once."""
+
+    capacity = 3
+
+    def __init__(self, answer: Callable[[RolloutRequest], Trajectory]) -> None:
+        self._answer = answer
+        self.flying = self.most = self.cancelled = 0
+        self.submitted: list[str] = []
+
+    async def start(self, runner: EpisodeRunner) -> None: ...
+
+    async def submit(self, request: RolloutRequest) -> Trajectory:
+        self.submitted.append(request.id)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        try:
+            await asyncio.sleep(0.001)
+            return self._answer(request)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.flying -= 1
+
+    async def health(self) -> Mapping[str, float]:
+        return {}
+
+    async def close(self) -> None: ...
+
+
+async def ignore(_trajectory: Trajectory) -> None: ...
+
+
+def requests(make_request: RequestMaker, groups: int = 4, size: int = 3) -> list[RolloutRequest]:
+    return [make_request(f"{g}/{m}", group=str(g)) for g in range(groups) for m in range(size)]
+
+
+async def test_groups_are_full_in_the_order_of_the_requests_and_capacity_holds(make_request: RequestMaker) -> None:
+    execution = Execution(finished)
+    collected = await Scheduler(execution, attempts=1, failure_share=0).collect(
+        requests(make_request), known={}, report=ignore
+    )
+    assert {group: [each.id for each in trajectories] for group, trajectories in collected.trajectories.items()} == {
+        str(g): [f"{g}/{m}" for m in range(3)] for g in range(4)
+    }
+    assert execution.most == 3
+
+
+async def test_a_failed_rollout_is_rolled_again_and_counted(make_request: RequestMaker) -> None:
+    execution = Execution(lambda request: finished(request, failed=request.attempt == 0 and request.id == "1/2"))
+    reported: list[str] = []
+
+    async def report(trajectory: Trajectory) -> None:
+        reported.append(trajectory.id)
+
+    collected = await Scheduler(execution, attempts=2, failure_share=0).collect(
+        requests(make_request), known={}, report=report
+    )
+    assert (collected.failures, collected.lost) == (1, 0)
+    assert [each.id for each in collected.trajectories["1"]] == ["1/0", "1/1", "1/2~1"]
+    assert sorted(reported) == sorted([*[f"{g}/{m}" for g in range(4) for m in range(3)], "1/2~1"])
+
+
+async def test_a_rollout_lost_in_every_attempt_is_missing_not_zero(make_request: RequestMaker) -> None:
+    execution = Execution(lambda request: finished(request, failed=request.id.startswith("1/2")))
+    collected = await Scheduler(execution, attempts=3, failure_share=0.5).collect(
+        requests(make_request), known={}, report=ignore
+    )
+    assert (collected.failures, collected.lost) == (3, 1)
+    assert len(collected.trajectories["1"]) == 2
+
+
+async def test_too_many_lost_rollouts_end_the_run_with_their_reasons(make_request: RequestMaker) -> None:
+    execution = Execution(lambda request: finished(request, failed=True))
+    with pytest.raises(TooManyFailuresError, match="12 of 12 rollouts failed in all 2 attempts"):
+        await Scheduler(execution, attempts=2, failure_share=0.5).collect(
+            requests(make_request), known={}, report=ignore
+        )
+
+
+async def test_known_rollouts_are_not_run_again(make_request: RequestMaker) -> None:
+    wanted = requests(make_request)
+    known = {request.id: finished(request) for request in wanted[::2]}
+    execution = Execution(finished)
+    collected = await Scheduler(execution, attempts=1, failure_share=0).collect(wanted, known=known, report=ignore)
+    assert sorted(execution.submitted) == sorted(request.id for request in wanted[1::2])
+    assert sum(map(len, collected.trajectories.values())) == 12
+
+
+async def test_known_failed_attempts_are_not_repeated(make_request: RequestMaker) -> None:
+    wanted = requests(make_request, groups=1, size=1)
+    known = {"0/0": finished(wanted[0], failed=True)}
+    execution = Execution(finished)
+    await Scheduler(execution, attempts=2, failure_share=0).collect(wanted, known=known, report=ignore)
+    assert execution.submitted == ["0/0~1"]
+
+
+async def test_an_error_cancels_what_is_in_flight(make_request: RequestMaker) -> None:
+    def answer(request: RolloutRequest) -> Trajectory:
+        raise RuntimeError("broken backend")
+
+    execution = Execution(answer)
+    with pytest.raises(RuntimeError, match="broken backend"):
+        await Scheduler(execution, attempts=1, failure_share=0).collect(requests(make_request), known={}, report=ignore)
+    assert execution.flying == 0

@@ -1,0 +1,170 @@
+"""A third-party plugin for the run tests: the kit's fakes, and a trainer that only counts."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tumbler import hookimpl
+from tumbler.config import Settings
+from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.environment import StepResult, Task
+from tumbler.contracts.inference import WeightUpdate
+from tumbler.contracts.training import CreditedTrajectory, LossOutput, Phase, StepReport, TokenBatch
+from tumbler.contracts.values import ToolCall
+from tumbler.errors import SandboxDied
+from tumbler.specs import AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec
+from tumbler.testing.fakes import ScriptedInference, TwoStepEnvironment, TwoStepSettings
+from tumbler.trajectory import Anchor, Trajectory
+
+
+class SlowSettings(TwoStepSettings):
+    delay: float = 0.0
+    """Seconds that each step takes."""
+    fail_every: int = 0
+    """Every so many steps of an instance, the sandbox "dies"; 0 never."""
+
+
+class SlowTwoStep(TwoStepEnvironment):
+    steps = 0
+
+    def __init__(self, settings: SlowSettings) -> None:
+        super().__init__(settings)
+        self._slow = settings
+
+    async def step(self, call: ToolCall) -> StepResult:
+        await asyncio.sleep(self._slow.delay)
+        type(self).steps += 1
+        if self._slow.fail_every and type(self).steps % self._slow.fail_every == 0:
+            raise SandboxDied("out of memory (scripted)")
+        return await super().step(call)
+
+
+class ScriptSettings(Settings):
+    solves: bool = True
+    """Whether every second task is solved, or none."""
+
+
+class Inference(ScriptedInference):
+    def __init__(self, settings: ScriptSettings) -> None:
+        super().__init__(self._answer)
+        self._solves = settings.solves
+
+    def _answer(self, prompt: str) -> str:
+        last = prompt.rsplit("user\n", 1)[-1].removesuffix("assistant\n").strip()
+        if not last.startswith("word: "):
+            return "@look"
+        word = last.removeprefix("word: ")
+        return json_call(word if self._solves and int(word, 16) % 2 else "wrong")
+
+
+def json_call(word: str) -> str:
+    return f"@say {json.dumps({'word': word})}"
+
+
+class Training:
+    """Counts what it is given; its checkpoint is a JSON file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.state: dict[str, Any] = {"version": 0, "phase": "", "planned": 0, "seen": []}
+
+    async def start(self, model: Path, *, seed: int) -> None: ...
+
+    def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
+        self.state.update(phase=phase, planned=optimizer_steps)
+
+    async def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
+        return self._count([each.id for each in batch])
+
+    async def step(self, batch: Sequence[CreditedTrajectory], algorithm: Algorithm) -> StepReport:
+        return self._count([each.trajectory.id for each in batch])
+
+    def _count(self, ids: list[str]) -> StepReport:
+        self.state["version"] += 1
+        self.state["seen"] += ids
+        return StepReport(optimizer_steps=1, metrics={"train/loss": 1.0})
+
+    @property
+    def version(self) -> int:
+        return int(self.state["version"])
+
+    def weights(self) -> WeightUpdate:
+        return WeightUpdate(version=self.version)
+
+    async def save(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps(self.state))
+
+    async def load(self, folder: Path) -> None:
+        self.state = json.loads((folder / "state.json").read_text())
+
+    async def close(self) -> None: ...
+
+
+class CountSettings(Settings):
+    anchored: bool = False
+
+
+class Count:
+    """Plans two groups of three and credits each chunk with the reward."""
+
+    update_rule = UpdateRule()
+    tasks_per_step = 2
+
+    def __init__(self, settings: CountSettings) -> None:
+        self.wants_experts = settings.anchored
+
+    def plan(self, tasks: Sequence[Task], state: PlanState) -> RolloutPlan:
+        return RolloutPlan(
+            groups=tuple(
+                PlannedGroup(task=task, size=3, anchor=Anchor(expert=expert, chunk=1) if expert else None)
+                for task in tasks
+                for expert in [state.experts(task.id) if self.wants_experts else None]
+            )
+        )
+
+    def credit(self, group: Group) -> Sequence[Sequence[float]]:
+        return [[each.reward or 0.0] * len(each.chunks) for each in group.trajectories]
+
+    def loss(self, batch: TokenBatch) -> LossOutput:
+        raise AssertionError("the fake trainer computes no loss")
+
+
+class Source:
+    def __init__(self, settings: Settings) -> None: ...
+
+    def prepare(self, folder: Path, *, texts: Any, seed: int) -> Path:
+        (folder / "texts.json").write_text(json.dumps(list(texts)))
+        return folder
+
+
+def _is(value: Any) -> Any:
+    return lambda: value
+
+
+@hookimpl
+def tumbler_environments() -> list[EnvironmentSpec]:
+    return [EnvironmentSpec(name="two-step", summary="Two steps.", load=_is(SlowTwoStep), config=_is(SlowSettings))]
+
+
+@hookimpl
+def tumbler_algorithms() -> list[AlgorithmSpec]:
+    return [AlgorithmSpec(name="count", summary="Counts.", load=_is(Count), config=_is(CountSettings))]
+
+
+@hookimpl
+def tumbler_models() -> list[ModelSpec]:
+    return [ModelSpec(name="none", summary="No model.", load=_is(Source), config=_is(Settings))]
+
+
+@hookimpl
+def tumbler_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="scripted", summary="A script.", load=_is(Inference), config=_is(ScriptSettings), roles=("inference",)
+        ),
+        BackendSpec(name="counter", summary="Counts.", load=_is(Training), config=_is(Settings), roles=("training",)),
+    ]
