@@ -1,0 +1,1 @@
+"""Compute backends, model sources and observers that come with Tumbler."""

@@ -1,0 +1,1 @@
+"""First-party observers: the metrics journal, the progress display and the report."""
