@@ -1,0 +1,88 @@
+"""The `tumbler` command: chooses a command and turns errors into exit codes; knows no command's work."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
+
+from tumbler import __version__
+from tumbler.errors import TumblerError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "run": "run, resume or repeat a run of registry.toml",
+    "check": "check a registry file and list every problem in it",
+    "plugins": "list the plugins, or explain why one is or is not there",
+    "schema": "print the JSON Schema of registry.toml, for editors",
+    "eval": "evaluate a model or a finished run",
+    "report": "write the report of a finished run",
+    "doctor": "tell what works on this machine, and how to get the rest",
+    "new-plugin": "write a plugin package that passes its tests",
+}
+"""Command → summary. The command `new-plugin` lives in the module `tumbler.cli.new_plugin`."""
+
+_INTERRUPTED = 130
+_OUTPUT_CLOSED = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 for a failure, 130 for an interruption.
+
+    `arguments` are those after the program's name; None takes the process's own. Wrong usage exits
+    with 2, as argparse does.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser, command = _parser(given)
+    parsed = parser.parse_args(given)
+    if command is None:
+        parser.print_help()
+        return 0
+    try:
+        return _run(command.run, parsed)
+    except KeyboardInterrupt:
+        print("tumbler: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output (`tumbler plugins | head`) has gone; nor may the exit flush to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OUTPUT_CLOSED
+
+
+def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    try:
+        code = command(parsed)
+        sys.stdout.flush()
+        return code
+    except TumblerError as error:
+        if parsed.debug:
+            raise
+        print(f"tumbler: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, ModuleType | None]:
+    """Return the parser, and the module of the chosen command: the only one that is imported."""
+    parser = argparse.ArgumentParser(prog="tumbler", description="Train and run LLM agents.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"tumbler {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    chosen = next((each for each in given if not each.startswith("-")), None)
+    module = None
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
+        command.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
+        if name == chosen:
+            module = import_module(f"tumbler.cli.{name.replace('-', '_')}")
+            module.add_arguments(command)
+    return parser, module
+
+
+if __name__ == "__main__":
+    sys.exit(main())
