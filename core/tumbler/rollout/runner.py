@@ -15,6 +15,7 @@ from tumbler.contracts.environment import Environment, ExpertEnvironment, Verdic
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
 from tumbler.contracts.sandbox import Sandbox, SandboxBackend
+from tumbler.contracts.values import JSON
 from tumbler.errors import ContractError, EpisodeTimeoutError, TumblerError
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools
@@ -63,6 +64,11 @@ class _Attempt:
     recorder: Recorder
     clock: PhaseClock
     isolation: str | None = None
+    first_observation: str = ""
+
+    def details(self) -> dict[str, JSON]:
+        """Return what a reader of the trajectory wants to see first."""
+        return {"instruction": self.request.task.instruction, "first_observation": self.first_observation}
 
 
 class LocalEpisodeRunner:
@@ -105,6 +111,7 @@ class LocalEpisodeRunner:
             stack.push_async_callback(environment.close)
             with attempt.clock.phase("reset"):
                 observation = await environment.reset(request.task, seed=request.env_seed, sandbox=sandbox)
+            attempt.first_observation = observation.text
             tools = RecordedTools(environment, attempt.recorder, attempt.clock, request.anchor)
             tools.last_observation = observation.text
             room = request.sampling.max_tokens
@@ -174,7 +181,7 @@ class LocalEpisodeRunner:
             status=_STATUS.get(outcome.reason, "truncated"),
             status_reason=outcome.reason,
             seconds=dict(attempt.clock.seconds),
-            details={**verdict.details, "malformed_calls": outcome.malformed_calls},
+            details={**verdict.details, **attempt.details(), "malformed_calls": outcome.malformed_calls},
         )
 
     def _failed(self, attempt: _Attempt, error: BaseException) -> Trajectory:
@@ -185,6 +192,7 @@ class LocalEpisodeRunner:
             status="infra_failed",
             status_reason=f"{type(error).__name__}: {error}",
             seconds=dict(attempt.clock.seconds),
+            details=attempt.details(),
         )
 
     def _header(self, attempt: _Attempt) -> Header:

@@ -52,8 +52,7 @@ class Scheduler:
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self._rollout(request, places, known, report, collected))
-                    for request in requests
+                    tasks.create_task(self._rollout(request, places, known, report, collected)) for request in requests
                 ]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None

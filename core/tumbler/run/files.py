@@ -16,7 +16,7 @@ def write_json(path: Path, value: JSON) -> None:
     """Write the file so that a reader finds either the old content or the new, never a part."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
+        json.dump(value, file, indent=2)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -38,7 +38,7 @@ def read_json(path: Path) -> JSONObject:
 
 def append_line(path: Path, value: JSONObject) -> None:
     """Append one JSON line in a single write, so that a killed process leaves at most a torn last line."""
-    line = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         while line:

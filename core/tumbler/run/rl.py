@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 
 from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState
-from tumbler.contracts.environment import Task
+from tumbler.contracts.environment import ExpertEnvironment, Task
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.training import CreditedTrajectory, StepReport
 from tumbler.errors import ContractError
 from tumbler.observers import StepMetrics
 from tumbler.rollout.scheduler import Collected
+from tumbler.run.assembly import environment_key
 from tumbler.run.statistics import summarise_rollouts
 from tumbler.run.workbench import Stage
 from tumbler.trajectory import Trajectory
@@ -83,8 +84,10 @@ async def _plan(stage: Stage, step: int, algorithm: Algorithm) -> tuple[Sequence
 
 
 async def _experts(stage: Stage, step: int, tasks: Sequence[Task]) -> dict[str, Trajectory]:
-    """Return a successful expert trajectory for each task whose expert succeeds."""
+    """Return a successful expert trajectory for each task whose expert succeeds; none without an expert."""
     env = stage.bench.resolved.rl.env
+    if not isinstance(stage.bench.environments[environment_key(env)], ExpertEnvironment):
+        return {}
     requests = [stage.request(env, task, f"{step}/expert-{index}", expert=True) for index, task in enumerate(tasks)]
     collected = await stage.collect(requests)
     found = [each for group in collected.trajectories.values() for each in group]
