@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,16 @@ class Source:
     def prepare(self, folder: Path, *, texts: Any, seed: int) -> Path:
         (folder / "texts.json").write_text(json.dumps(list(texts)))
         return folder
+
+
+LISTENERS: list[Callable[[], None]] = []
+"""Called for each finished trajectory; the tests put theirs in."""
+
+
+@hookimpl
+def tumbler_trajectory_finished() -> None:
+    for listener in LISTENERS:
+        listener()
 
 
 def _is(value: Any) -> Any:
