@@ -1,0 +1,1 @@
+"""Training backends: the engines that move the weights."""

@@ -1,0 +1,1 @@
+"""The `torch` training backend: optimizer steps on trajectories with PyTorch and Accelerate."""

@@ -1,0 +1,56 @@
+"""The settings of the `torch` training backend; knows no tensor."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tumbler.config import Settings
+
+__all__ = ["OptimizerSettings", "TorchTrainingSettings"]
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its schedule for one phase; the schedule counts optimizer steps."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """The highest learning rate, reached after the warm-up."""
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    """AdamW's decay rates of the first and second moment."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay; vectors (norms and biases) are never decayed."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer steps over which the learning rate climbs in a line to its highest; 0 starts there."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on after the warm-up, until the phase's last optimizer step."""
+    min_learning_rate: float = Field(default=0.0, ge=0)
+    """Where `cosine` and `linear` end."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """The gradient is scaled down to this norm; 0 leaves it alone."""
+
+
+class TorchTrainingSettings(Settings):
+    """How the PyTorch training backend computes; what it computes is the algorithm's to say."""
+
+    sft: OptimizerSettings = OptimizerSettings(learning_rate=1e-5)
+    """The optimizer of supervised steps."""
+    rl: OptimizerSettings = OptimizerSettings(learning_rate=1e-6)
+    """The optimizer of the algorithm's steps."""
+    micro_batch_tokens: int = Field(default=8192, gt=0)
+    """Tokens of one forward pass, padding included. It bounds memory and changes no result; a trajectory is
+    never split, so one that is longer passes alone."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """The type of the weights in training. Small updates are lost in bfloat16: prefer `mixed_precision`."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """What Accelerate computes the forward pass in; one value for all backends of a process."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass instead of being kept."""
+    threads: int = Field(default=0, ge=0)
+    """PyTorch's CPU threads for one operation, set for the process; 0 leaves PyTorch's own choice."""
+    snapshots: int = Field(default=2, ge=0)
+    """Published policy versions whose weights are kept for algorithms with `old_policy = "snapshot"`, and
+    written into checkpoints; each takes the memory of the weights once. 0 keeps none."""
+    max_skipped_steps: int = Field(default=3, ge=0)
+    """How many optimizer steps in a row may be skipped because loss or gradient is not finite; one more ends
+    the run. 0 ends it at the first."""

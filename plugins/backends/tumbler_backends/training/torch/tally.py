@@ -1,0 +1,66 @@
+"""Adds up what a call of the trainer measured; knows no tensor."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from tumbler.contracts.training import LossOutput
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Sums over micro-batches and optimizer steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        """Optimizer steps taken."""
+        self.empty = 0
+        """Optimizer steps not taken, since nothing was to be learnt."""
+        self.skipped = 0
+        """Optimizer steps not taken, since loss or gradient was not finite."""
+        self.samples: dict[str, list[float]] = defaultdict(list)
+        self._learning_rate: float | None = None
+        self._means: dict[str, tuple[float, float]] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - started
+
+    def add(self, name: str, total: float, count: float) -> None:
+        """Add to a mean."""
+        had_total, had_count = self._means.get(name, (0.0, 0.0))
+        self._means[name] = (had_total + total, had_count + count)
+
+    def add_losses(self, outputs: Sequence[LossOutput]) -> None:
+        """Add what the algorithm said of one optimizer step's micro-batches."""
+        for output in outputs:
+            self.add("train/loss", float(output.total), output.denominator)
+            for name, (value, count) in output.metrics.items():
+                self.add(name, value, count)
+            for name, values in output.samples.items():
+                self.samples[name].extend(values)
+
+    def add_step(self, *, gradient_norm: float, learning_rate: float) -> None:
+        """Count an optimizer step that was taken."""
+        self.steps += 1
+        self.add("train/gradient_norm", gradient_norm, 1)
+        self._learning_rate = learning_rate
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the means that have a count, the seconds, and how many steps were not taken."""
+        rate = {} if self._learning_rate is None else {"train/learning_rate": self._learning_rate}
+        return {
+            **rate,
+            **{name: total / count for name, (total, count) in self._means.items() if count},
+            **{f"train/seconds_{name}": seconds for name, seconds in self._seconds.items()},
+            "train/empty_steps": float(self.empty),
+            "train/skipped_steps": float(self.skipped),
+        }
