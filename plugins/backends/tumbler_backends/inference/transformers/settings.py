@@ -1,0 +1,30 @@
+"""The settings of the `transformers` inference backend; imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tumbler.config import Settings
+
+__all__ = ["TransformersSettings"]
+
+
+class TransformersSettings(Settings):
+    """How the policy is served."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of weights and cache. On processors without bfloat16 units float32 is the faster one."""
+    device: str = "cpu"
+    """Where torch computes. Meant for "cpu"; "cuda" works, but launches one attention kernel for each request."""
+    max_batch: int = Field(default=64, ge=1)
+    """Requests that are computed together; others wait."""
+    cache_bytes: int = Field(default=1 << 30, ge=1 << 16)
+    """Memory for keys and values. It is touched only as far as it is used; sessions unused longest make room."""
+    prefill_chunk: int = Field(default=1024, ge=1)
+    """Prompt tokens computed in one step beside the replies in progress; smaller steps delay those less."""
+    threads: int = Field(default=0, ge=0)
+    """Processor threads for torch; 0 leaves torch's own choice."""
+    request_timeout: float = Field(default=600.0, gt=0)
+    """Seconds after which one request, or one change of weights, fails."""
+    start_timeout: float = Field(default=600.0, gt=0)
+    """Seconds for loading the model."""

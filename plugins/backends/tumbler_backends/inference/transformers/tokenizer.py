@@ -1,0 +1,110 @@
+"""A model folder's tokenizer and chat template, as the core sees them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoConfig, AutoTokenizer
+
+from tumbler.contracts.values import Message
+from tumbler.errors import InferenceError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["HuggingFaceTokenizer"]
+
+_PROBE = "xyzzy"
+"""A reply whose end can be found in a rendered conversation."""
+
+
+class HuggingFaceTokenizer:
+    """Text to token ids and back, and conversations through the folder's chat template."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the folder's tokenizer; raise `InferenceError` if it or its chat template is missing."""
+        self._tokenizer = _load(folder)
+        self._context_length = _context_length(folder, self._tokenizer)
+        self._fingerprint = _fingerprint(self._tokenizer)
+        self._end_of_turn = self._find_end_of_turn(folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits of a SHA-256 over vocabulary and chat template."""
+        return self._fingerprint
+
+    @property
+    def end_of_turn(self) -> int:
+        """Return the id that the chat template puts after an assistant's message."""
+        return self._end_of_turn
+
+    @property
+    def end_of_text(self) -> tuple[int, ...]:
+        """Return the id that ends a text, if there is one."""
+        end = self._tokenizer.eos_token_id
+        return (end,) if isinstance(end, int) else ()
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest sequence that the model takes, in tokens."""
+        return self._context_length
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the text, control tokens in it parsed, nothing added."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of the ids without control tokens."""
+        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Return the conversation as the chat template writes it."""
+        conversation = [{"role": message.role, "content": message.content} for message in messages]
+        rendered = self._tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return str(rendered)
+
+    def _find_end_of_turn(self, folder: Path) -> int:
+        messages = [Message(role="user", content="hello"), Message(role="assistant", content=_PROBE)]
+        rest = self.render(messages, add_generation_prompt=False).rpartition(_PROBE)[2]
+        following = self.encode(rest)
+        controls = {*self._tokenizer.all_special_ids, *self._tokenizer.added_tokens_decoder}
+        if following and following[0] in controls:
+            return following[0]
+        if self.end_of_text:
+            return self.end_of_text[0]
+        raise InferenceError(
+            f"nothing ends an assistant's turn in {folder}: its chat template puts no control token after the reply "
+            "and its tokenizer has no end-of-text token. Set eos_token in tokenizer_config.json."
+        )
+
+
+def _load(folder: Path) -> "PreTrainedTokenizerBase":
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InferenceError(
+            f"cannot load a tokenizer from {folder}: {error}\nexpected tokenizer.json and tokenizer_config.json there"
+        ) from error
+    if not tokenizer.chat_template:
+        raise InferenceError(
+            f"the tokenizer in {folder} has no chat template, so no conversation can be rendered. Use the model's "
+            "instruction-tuned variant, or put the template into chat_template.jinja in that folder."
+        )
+    return tokenizer
+
+
+def _context_length(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> int:
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    return int(positions if positions else tokenizer.model_max_length)
+
+
+def _fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    identity = json.dumps([vocabulary, tokenizer.chat_template], ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]

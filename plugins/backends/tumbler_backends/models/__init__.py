@@ -1,0 +1,1 @@
+"""Model sources: where the model folder that a run starts from comes from."""
