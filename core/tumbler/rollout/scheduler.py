@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tumbler.contracts.execution import ExecutionBackend, RolloutRequest
-from tumbler.errors import TooManyFailuresError
+from tumbler.errors import RunError, TooManyFailuresError
 from tumbler.trajectory.record import Trajectory
 
 __all__ = ["Collected", "Scheduler"]
@@ -73,7 +73,7 @@ class Scheduler:
     ) -> Trajectory | None:
         for attempt in range(self._attempts):
             this = request if attempt == 0 else replace(request, id=f"{request.id}~{attempt}", attempt=attempt)
-            trajectory = known.get(this.id)
+            trajectory = _recorded(this, known)
             if trajectory is None:
                 async with places:
                     trajectory = await self._execution.submit(this)
@@ -93,3 +93,14 @@ class Scheduler:
                 f"{collected.lost} of {total} rollouts failed in all {self._attempts} attempts for reasons of "
                 f"infrastructure; at most a share of {self._failure_share:g} may:\n  {reasons}"
             )
+
+
+def _recorded(request: RolloutRequest, known: Mapping[str, Trajectory]) -> Trajectory | None:
+    trajectory = known.get(request.id)
+    if trajectory is not None and trajectory.header.task != request.task.id:
+        raise RunError(
+            f"rollout {request.id!r} was recorded for task {trajectory.header.task!r} and is now of task "
+            f"{request.task.id!r}: the environment or the algorithm has changed since the run began, so it cannot "
+            "go on; start a new run"
+        )
+    return trajectory

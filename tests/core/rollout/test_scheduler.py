@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from tumbler.contracts.environment import Task
 from tumbler.contracts.execution import EpisodeRunner, RolloutRequest
-from tumbler.errors import TooManyFailuresError
+from tumbler.errors import RunError, TooManyFailuresError
 from tumbler.rollout.scheduler import Scheduler
 from tumbler.trajectory import Component, Header, Trajectory
 
@@ -117,6 +118,15 @@ async def test_known_failed_attempts_are_not_repeated(make_request: RequestMaker
     execution = Execution(finished)
     await Scheduler(execution, attempts=2, failure_share=0).collect(wanted, known=known, report=ignore)
     assert execution.submitted == ["0/0~1"]
+
+
+async def test_a_record_of_another_task_is_refused(make_request: RequestMaker) -> None:
+    (wanted,) = requests(make_request, groups=1, size=1)
+    other = finished(make_request("0/0", task=Task(id="other", instruction="")))
+    with pytest.raises(RunError, match="start a new run"):
+        await Scheduler(Execution(finished), attempts=1, failure_share=0).collect(
+            [wanted], known={"0/0": other}, report=ignore
+        )
 
 
 async def test_an_error_cancels_what_is_in_flight(make_request: RequestMaker) -> None:
