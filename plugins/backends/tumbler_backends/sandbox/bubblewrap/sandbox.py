@@ -1,0 +1,120 @@
+"""The sandbox that callers hold."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tumbler.contracts.sandbox import ExecResult, IsolationTier
+from tumbler.errors import ExecFailed, ExecTimeout, SandboxError
+from tumbler_backends.sandbox.bubblewrap.box import Box
+from tumbler_backends.sandbox.bubblewrap.command import run_command
+from tumbler_backends.sandbox.bubblewrap.files import SandboxFiles, read_and_close
+from tumbler_backends.sandbox.bubblewrap.session import BubblewrapSession
+from tumbler_backends.sandbox.bubblewrap.shell import Shell
+
+__all__ = ["BubblewrapSandbox"]
+
+_LARGE_BYTES: Final = 1 << 18
+"""Files from this size on are moved by a thread, not by the event loop."""
+_ALIVE_S: Final = 10.0
+_SHOWN_BYTES: Final = 2000
+
+
+class BubblewrapSandbox:
+    """One sandbox; see `tumbler.contracts.sandbox.Sandbox` for what each method promises.
+
+    Each `exec` runs in process namespaces of its own and leaves nothing behind but files. Sessions
+    and commands share /tmp, the home folder and the working directory, and no processes.
+    """
+
+    def __init__(self, box: Box, on_delete: Callable[["BubblewrapSandbox"], None]) -> None:
+        """Take over a box that is made; `on_delete` is called once it is gone."""
+        self._box = box
+        self._on_delete = on_delete
+        self._files = SandboxFiles(box.layout.root, box.layout.folder, box.layout.workdir, box.layout.writable)
+        self._deletion: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the sandbox's unique id."""
+        return self._box.name
+
+    @property
+    def tier(self) -> IsolationTier:
+        """Return the isolation actually obtained."""
+        return "namespace"
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        input: bytes | None = None,  # noqa: A002 - the contract's name, which subprocess uses too
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        max_output: int = 10 << 20,
+        check: bool = False,
+    ) -> ExecResult:
+        """Run one command and wait for it; `max_output` bytes of stdout and as many of stderr are kept."""
+        result = await run_command(
+            self._box, command, given=input, cwd=cwd, env=env or {}, timeout=timeout, max_output=max_output
+        )
+        if check and result.timed_out:
+            raise ExecTimeout(f"{command!r} ran past {timeout} s; {_shown(result)}")
+        if check and result.exit_code != 0:
+            raise ExecFailed(f"{command!r} exited with {result.exit_code}; {_shown(result)}")
+        return result
+
+    async def session(self) -> BubblewrapSession:
+        """Open a bash session."""
+        self._box.require()
+        return BubblewrapSession(self._box, await Shell.start(self._box))
+
+    async def write(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
+        """Write a file in one step, parents made; a link in the last place is replaced, not followed."""
+        self._box.require()
+        if len(content) < _LARGE_BYTES:
+            self._files.write(path, content, mode)
+        else:
+            await asyncio.to_thread(self._files.write, path, content, mode)
+
+    async def read(self, path: str, *, limit: int = 10 << 20) -> bytes:
+        """Read a regular file of at most `limit` bytes; a longer one is `OSError` with `EFBIG`."""
+        self._box.require()
+        descriptor, size = self._files.open(path)
+        if size < _LARGE_BYTES:
+            return read_and_close(descriptor, limit)
+        return await asyncio.to_thread(read_and_close, descriptor, limit)
+
+    async def alive(self) -> bool:
+        """Tell whether the sandbox really executes a command now."""
+        try:
+            return (await self.exec(["true"], timeout=_ALIVE_S)).exit_code == 0
+        except SandboxError:
+            return False
+
+    async def delete(self) -> None:
+        """Kill all processes and remove every trace."""
+        await self.delete_because("it was deleted")
+
+    async def delete_because(self, why: str) -> None:
+        """Delete the sandbox; `why` is what later calls report."""
+        if self._deletion is None:
+            self._deletion = asyncio.get_running_loop().create_task(self._delete(why))
+        await asyncio.shield(self._deletion)
+
+    def abandon(self) -> None:
+        """Remove what can be removed at once, without an event loop."""
+        self._box.abandon()
+
+    async def _delete(self, why: str) -> None:
+        try:
+            await self._box.dispose(why)
+        finally:
+            self._on_delete(self)
+
+
+def _shown(result: ExecResult) -> str:
+    stdout, stderr = (os.fsdecode(stream[-_SHOWN_BYTES:]) for stream in (result.stdout, result.stderr))
+    return f"stdout ends {stdout!r}, stderr ends {stderr!r}"
