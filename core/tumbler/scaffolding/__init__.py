@@ -1,0 +1,1 @@
+"""Writes new plugin distributions from templates."""

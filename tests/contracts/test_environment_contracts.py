@@ -1,0 +1,47 @@
+"""The first-party environments, and the kit's own, keep the contract of environments."""
+
+import asyncio
+from importlib.metadata import entry_points
+
+import pytest
+
+from tumbler.errors import SandboxUnavailable
+from tumbler.testing import EnvironmentSuite, TwoStepEnvironment, TwoStepSettings
+from tumbler_envs.trail.environment import TrailEnvironment
+from tumbler_envs.trail.settings import TrailSettings
+
+
+class TestTwoStep(EnvironmentSuite):
+    @pytest.fixture
+    def make_environment(self):
+        return lambda: TwoStepEnvironment(TwoStepSettings())
+
+
+class TestTrailInItsTwin(EnvironmentSuite):
+    @pytest.fixture
+    def make_environment(self):
+        return lambda: TrailEnvironment(TrailSettings(shell="twin"))
+
+
+class TestTrailWithNoise(EnvironmentSuite):
+    @pytest.fixture
+    def make_environment(self):
+        return lambda: TrailEnvironment(TrailSettings(shell="twin", noise=0.3))
+
+
+class TestTrailInASandbox(EnvironmentSuite):
+    @pytest.fixture
+    def make_environment(self):
+        return lambda: TrailEnvironment(TrailSettings(steps=(3, 3)))
+
+    @pytest.fixture
+    def sandboxes(self):
+        (point,) = entry_points(group="tumbler.v1", name="bubblewrap")
+        (spec,) = point.load().tumbler_backends()
+        backend = spec.load()(spec.config()())
+        try:
+            asyncio.run(backend.start())
+        except SandboxUnavailable as error:
+            pytest.skip(f"bubblewrap does not work here: {error}")
+        yield backend
+        asyncio.run(backend.close())
