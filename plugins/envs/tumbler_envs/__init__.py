@@ -1,0 +1,1 @@
+"""Environments: tasks, their observations, and how they are judged."""
