@@ -2,16 +2,15 @@
 
 import sys
 
+import gguf
 import numpy
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tumbler.errors import RunError
+from tumbler_backends.models.gguf import GgufModel
 from tumbler_backends.models.settings import GgufSettings
-
-gguf = pytest.importorskip("gguf", reason="needs the extra gguf")
-GgufModel = pytest.importorskip("tumbler_backends.models.gguf").GgufModel
 
 LAYERS, WIDTH, HEADS, CONTEXT = 2, 32, 4, 64
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}"

@@ -29,8 +29,6 @@ def tiny(tmp_path):
 
 @pytest.mark.parametrize("spec", tumbler_models(), ids=lambda spec: spec.name)
 def test_every_source_loads_and_has_settings_of_its_own(spec):
-    if spec.extra == "gguf":
-        pytest.importorskip("gguf")
     assert issubclass(spec.load(), ModelSource)
     assert issubclass(spec.config(), Settings)
 

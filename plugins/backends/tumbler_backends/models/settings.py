@@ -13,6 +13,7 @@ class TinySettings(Settings):
     """The shape of a small new model."""
 
     layers: int = Field(default=3, ge=1)
+    """Blocks of attention and feed-forward, one upon another."""
     width: int = Field(default=128, ge=8)
     """Of the hidden states; a multiple of `heads`."""
     heads: int = Field(default=4, ge=1)

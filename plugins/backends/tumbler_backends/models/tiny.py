@@ -37,6 +37,8 @@ class TinyModel:
             num_attention_heads=settings.heads,
             num_key_value_heads=settings.heads,
             max_position_embeddings=settings.context,
+            # Weights this large let attention patterns form in hundreds of steps; 0.02 is made for wide models.
+            initializer_range=settings.width**-0.5,
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=ids[END],

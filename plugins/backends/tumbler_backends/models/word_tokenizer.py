@@ -1,8 +1,9 @@
 """A byte-level tokenizer in which each word of some sample texts is one token; knows no model.
 
-A word has the same token wherever it stands: spaces are tokens of their own, or the end of a punctuation
-mark (": "), and numbers are cut into pairs of digits. That lets a small model copy a name that it has read.
-What is not in the vocabulary is spelled in bytes, so that every text comes back exactly.
+A word takes the space before it along, and numbers are cut into pairs of digits. The chat template puts a
+space before what the model reads, so that a name alone on its line has the same token as one in a command:
+that lets a small model copy it. What is not in the vocabulary is spelled in bytes, so that every text comes
+back exactly.
 """
 
 from collections import Counter
@@ -18,12 +19,16 @@ __all__ = ["END", "PAD", "make_word_tokenizer"]
 PAD, END = "<|pad|>", "<|end|>"
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 
-_PIECES = r"\.\p{L}+|[\p{L}_]+|\p{N}{1,2}|\n+|[^\s\p{L}\p{N}_]+ ?|\s"
-"""File extensions, words, digits, line ends, punctuation with one space behind it, other white space."""
+_PIECES = r"\.\p{L}+| ?[\p{L}_]+| ?\p{N}{1,2}|\n+| ?[^\s\p{L}\p{N}_]+|\s"
+"""File extensions, words, digits, line ends, punctuation, other white space."""
+
+_SPACE = "Ġ"
+"""How the byte-level alphabet writes a space."""
 
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}{{ message['content'] + '<|end|>' }}"
+    "{% else %}{{ ' ' + message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -42,9 +47,13 @@ def make_word_tokenizer(texts: Iterable[str], *, vocabulary: int, sample: int, c
         END,
         *_ROLES,
         *sorted(pre_tokenizers.ByteLevel.alphabet()),
-        *(str(number) for number in range(100)),
+        *(f"{space}{number}" for number in range(100) for space in ("", _SPACE)),
     ]
-    commonest = sorted(words, key=lambda word: (-words[word], word))
+    # A word may come back with a space before it or without, so both get a token.
+    bare = Counter[str]()
+    for word, count in words.items():
+        bare[word.removeprefix(_SPACE)] += count
+    commonest = [form for word in sorted(bare, key=lambda word: (-bare[word], word)) for form in (_SPACE + word, word)]
     ids = {token: index for index, token in enumerate(list(dict.fromkeys([*tokens, *commonest]))[:vocabulary])}
     # `ignore_merges` takes a piece that is in the vocabulary as it is, so that no merges are needed to reach it.
     tokenizer = Tokenizer(BPE(vocab=ids, merges=[], ignore_merges=True))
@@ -52,7 +61,7 @@ def make_word_tokenizer(texts: Iterable[str], *, vocabulary: int, sample: int, c
     tokenizer.decoder = decoders.ByteLevel()
     controls = [AddedToken(token, special=True, normalized=False) for token in (PAD, END, *_ROLES)]
     tokenizer.add_special_tokens(controls)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it without types
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
