@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,gguf,dev,docs
+WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -19,14 +20,16 @@ smollm2: install sandbox-tools  ## Set up, and run a pretrained 135M model: eval
 	$(BIN)/tumbler run smollm2
 
 test: install sandbox-tools  ## Set up, and run the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-check: install  ## Format, lint, types, import rules.
+check: install  ## Format, lint, types, import rules; the example from its own folder too.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/lint-imports --no-cache
+	cd examples/tumbler-hello && timeout 300 $(abspath $(BIN))/mypy --cache-dir $(CURDIR)/.mypy_cache/plugins
+	timeout 300 $(BIN)/pyright --project examples/tumbler-hello --pythonpath $(BIN)/python
 
 docs: install  ## Generate the reference and build the documentation into site/.
 	$(BIN)/python docs/generate.py

@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
-import torch  # noqa: TID253  # a script: nothing imports it
-from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: TID253  # likewise
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tumbler.contracts.inference import GenerateRequest, Sampling
 from tumbler_backends.inference.transformers.backend import TransformersInference

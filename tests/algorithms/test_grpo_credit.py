@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -18,7 +18,6 @@ def credit(*trajectories, **fields):
     return GRPO(GRPOSettings(**fields)).credit(group)
 
 
-@settings(deadline=None)
 @given(rewards=st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=8))
 def test_the_advantage_is_the_reward_against_the_groups_mean_and_deviation(batches, rewards):
     records = [batches.trajectory(reward, turns=(0.0,) * (1 + index % 3)) for index, reward in enumerate(rewards)]

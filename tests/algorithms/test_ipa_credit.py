@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,7 +28,6 @@ def test_the_builder_makes_valid_records(batches):
     verify_trajectory(batches.trajectory(turns=(0, 1, 0, 2, 0), segments=2, replayed=2))
 
 
-@settings(deadline=None)
 @given(gamma=st.floats(0.1, 1.0), chunks=st.integers(1, 12), reward=rewards, segments=st.integers(1, 3))
 def test_the_final_reward_is_discounted_from_the_last_chunk_across_segments(batches, gamma, chunks, reward, segments):
     record = batches.trajectory(reward, turns=(0.0,) * chunks, segments=min(segments, chunks))
@@ -37,7 +36,6 @@ def test_the_final_reward_is_discounted_from_the_last_chunk_across_segments(batc
     assert worth[-1] == reward
 
 
-@settings(deadline=None)
 @given(gamma=st.floats(0.1, 1.0), turns=st.lists(rewards, min_size=1, max_size=10), reward=rewards)
 def test_turn_rewards_make_the_discounted_sum_of_what_follows(batches, gamma, turns, reward):
     record = batches.trajectory(reward, turns=tuple(turns))
@@ -93,7 +91,6 @@ def test_an_unsuccessful_verdict_is_a_failure_and_a_successful_one_is_not(batche
     assert credit(failed, passed, gamma=1.0, failure_reward=-1.0) == [[-1.0] * 3, [1.0] * 3]
 
 
-@settings(deadline=None)
 @given(final=st.lists(rewards, min_size=2, max_size=6))
 def test_baselines_agree_with_their_definitions(batches, final):
     records = [batches.trajectory(reward, turns=(0.0,)) for reward in final]

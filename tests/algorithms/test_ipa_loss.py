@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumbler.contracts.algorithm import Group
@@ -26,7 +26,7 @@ def alone(*runs):
     return ((runs,),)
 
 
-ragged = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+ragged = settings(max_examples=settings.default.max_examples // 2)  # for each normalisation anew
 data = given(data=st.data())
 in_every_normalisation = pytest.mark.parametrize("normalisation", NORMALISATIONS)
 

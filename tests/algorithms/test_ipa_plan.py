@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tumbler.contracts.algorithm import PlanState
@@ -36,7 +36,6 @@ def uniform(batches, chunks, per_task):
     return [group.anchor and group.anchor.chunk for group in groups]
 
 
-@settings(deadline=None)
 @given(
     table=anchor_tables,
     lengths=st.lists(st.none() | st.integers(0, 7), min_size=1, max_size=6),

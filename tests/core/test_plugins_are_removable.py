@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -54,6 +56,13 @@ eval = { episodes = 2 }
 """A run of third-party components alone."""
 
 
+class Outcome(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    text: str
+
+
 class Installation:
     """A copy of Tumbler with metadata of its own, and a command that sees it and no other Tumbler."""
 
@@ -88,13 +97,33 @@ class Installation:
         shutil.copy(TESTS / "core/run/plugin/tumbler_fake_run.py", self.folder)
         self.declare("tumbler-fake-run", "1.0", {"fake": "tumbler_fake_run"})
 
-    def run(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run the command `tumbler` of this copy."""
+    def run(self, commands: Mapping[str, tuple[Path, list[str]]]) -> dict[str, Outcome]:
+        """Run commands `tumbler` of this copy, each in its folder, one after another in one process."""
         # `-S` keeps the editable installation, which a .pth file brings, out of the way.
         path = os.pathsep.join([str(self.folder), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-S", "-m", "tumbler.cli.main", *arguments]
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        given = json.dumps([[str(folder), arguments] for folder, arguments in commands.values()])
+        command = [sys.executable, "-S", "-c", RUN_COMMANDS]
+        finished = subprocess.run(command, input=given, env=environment, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        outcomes = json.loads(finished.stdout)
+        return {name: Outcome(*outcome) for name, outcome in zip(commands, outcomes, strict=True)}
+
+
+RUN_COMMANDS = """
+import contextlib, io, json, os, sys
+from tumbler.cli.main import main
+
+outcomes = []
+for folder, arguments in json.load(sys.stdin):
+    os.chdir(folder)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(arguments)
+    outcomes.append([code, output.getvalue()])
+print(json.dumps(outcomes))
+"""
+"""Starting Tumbler takes longer than most of its commands, so one process runs them all."""
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +138,28 @@ def removed(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def without(tmp_path_factory, removed) -> Installation:
-    return Installation(tmp_path_factory.mktemp("installation") / "site", without=removed)
+def folder(tmp_path_factory, removed) -> Path:
+    return tmp_path_factory.mktemp("installation")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder, removed, host) -> dict[str, Outcome]:
+    """What commands do where the plugin is missing, each in a folder of its name."""
+    installation = Installation(folder / "site", without=removed)
+    installation.add_third_parties()
+    rest = [each for each in host.components() if each.plugin != removed]
+    agents = [each for each in rest if each.kind == "agent"]
+    uses = [each for each in host.components() if each.plugin == removed]
+    commands = {
+        "list": ("", ["plugins", "--json", "--check"]),
+        "unused": (registry_of(rest), ["check"]),
+        "used": (registry_of([*agents, *uses]), ["check"]),
+        "run": (SPARE_RUN, ["run", "spare", "--folder", "spare"]),
+    }
+    for name, (registry, _) in commands.items():
+        (folder / name).mkdir()
+        (folder / name / "registry.toml").write_text(registry)
+    return installation.run({name: (folder / name, arguments) for name, (_, arguments) in commands.items()})
 
 
 def registry_of(components) -> str:
@@ -126,40 +175,32 @@ def registry_of(components) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def test_the_other_plugins_are_listed(without, removed, tmp_path):
-    finished = without.run("plugins", "--json", "--check", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    plugins = {each["name"]: each["status"] for each in json.loads(finished.stdout)["plugins"]}
-    assert plugins == dict.fromkeys(PLUGINS.keys() - {removed}, "ok")
+def test_the_other_plugins_are_listed(outcomes, removed):
+    code, text = outcomes["list"]
+    assert code == 0, text
+    plugins = [each for each in json.loads(text)["plugins"] if each["distribution"] == "tumbler"]
+    assert {each["name"]: each["status"] for each in plugins} == dict.fromkeys(PLUGINS.keys() - {removed}, "ok")
 
 
-def test_a_registry_that_does_not_use_it_has_no_problem(without, removed, host, tmp_path):
-    text = registry_of([each for each in host.components() if each.plugin != removed])
-    (tmp_path / "registry.toml").write_text(text)
-    finished = without.run("check", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "ok: registry.toml" in finished.stdout
+def test_a_registry_that_does_not_use_it_has_no_problem(outcomes):
+    code, text = outcomes["unused"]
+    assert code == 0, text
+    assert "ok: registry.toml" in text
 
 
-def test_a_registry_that_uses_it_is_told_what_is_missing(without, removed, host, tmp_path):
+def test_a_registry_that_uses_it_is_told_what_is_missing(outcomes, removed, host):
+    code, text = outcomes["used"]
     components = [each for each in host.components() if each.plugin == removed]
-    if not components:
-        pytest.skip("the plugin observes and offers no component that a registry could name")
-    agents = [each for each in host.components("agent") if each.plugin != removed]
-    (tmp_path / "registry.toml").write_text(registry_of([*agents, *components]))
-    finished = without.run("check", cwd=tmp_path)
-    assert finished.returncode == 1
+    assert code == bool(components), "a plugin that only observes is named in no registry"
     for component in components:
-        assert f"no installed plugin offers the {component.kind} '{component.id}'" in finished.stdout + finished.stderr
-    assert "Traceback" not in finished.stdout + finished.stderr
+        assert f"no installed plugin offers the {component.kind} '{component.id}'" in text
+    assert "Traceback" not in text
 
 
-def test_a_run_that_does_not_use_it_ends(without, tmp_path):
-    without.add_third_parties()
-    (tmp_path / "registry.toml").write_text(SPARE_RUN)
-    finished = without.run("run", "spare", "--folder", "spare", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    results = json.loads((tmp_path / "spare/results.json").read_text())
+def test_a_run_that_does_not_use_it_ends(outcomes, folder):
+    code, text = outcomes["run"]
+    assert code == 0, text
+    results = json.loads((folder / "run/spare/results.json").read_text())
     assert [each["kind"] for each in results["stages"]] == ["sft", "rl", "eval"]
 
 

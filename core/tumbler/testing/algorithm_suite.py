@@ -3,7 +3,7 @@
 import math
 import sys
 from dataclasses import replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
@@ -13,6 +13,9 @@ from tumbler.contracts.training import LossOutput, OldPolicySource, TokenBatch
 from tumbler.testing.samples import sample_task, sample_trajectory
 from tumbler.testing.suite import ContractSuite
 from tumbler.trajectory.record import Trajectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["AlgorithmSuite"]
 
@@ -98,7 +101,7 @@ class AlgorithmSuite(ContractSuite):
         assert isinstance(output, LossOutput)
         assert output.total.shape == (), f"total has the shape {tuple(output.total.shape)}; it must be one number"
         assert math.isfinite(output.total.item()) and math.isfinite(output.denominator) and output.denominator >= 0
-        output.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        output.total.backward()
         gradient = batch.policy_logprobs.grad
         assert gradient is not None and bool(gradient.isfinite().all()), "the gradient is not finite"
         for name, (value, count) in output.metrics.items():
@@ -110,7 +113,7 @@ class AlgorithmSuite(ContractSuite):
         outputs = [algorithm.loss(batch) for batch in (clean, noisy)]
         assert outputs[1].total.item() == pytest.approx(outputs[0].total.item(), rel=_TOLERANCE, abs=_TOLERANCE)
         assert outputs[1].denominator == pytest.approx(outputs[0].denominator)
-        outputs[1].total.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        outputs[1].total.backward()
         gradient = noisy.policy_logprobs.grad
         outside = (noisy.chunk_of_token < 0) & ~noisy.imitation_mask
         assert gradient is not None and not bool(gradient[outside].any()), "tokens outside of chunks have a gradient"
@@ -130,7 +133,7 @@ class AlgorithmSuite(ContractSuite):
         output = algorithm.loss(batch)
         assert math.isfinite(output.total.item()), "the loss of nothing is not finite"
         if output.total.requires_grad:
-            output.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            output.total.backward()
             gradient = batch.policy_logprobs.grad
             assert gradient is None or not bool(gradient.any()), "nothing to train, but there is a gradient"
 
@@ -181,14 +184,16 @@ def _batch(rows: list[tuple[list[float], float]], *, noise: float = -1.0, paddin
     inside = chunk_of_token >= 0
     number = torch.arange(width, dtype=torch.float64).expand(shape)
 
-    def logprobs(scale: float) -> object:
-        return torch.where(inside, -0.3 - scale * (number % 5), torch.full(shape, noise, dtype=torch.float64))
+    def logprobs(scale: float) -> "Tensor":
+        outside = torch.full(shape, noise, dtype=torch.float64)
+        values: Tensor = torch.where(inside, -0.3 - scale * (number % 5), outside)
+        return values
 
     return TokenBatch(
         token_ids=torch.arange(width).expand(shape) % 7,
-        policy_logprobs=logprobs(0.11).detach().requires_grad_(),  # type: ignore[attr-defined]  # torch is optional
-        old_logprobs=logprobs(0.10),  # type: ignore[arg-type]  # torch is optional
-        behaviour_logprobs=logprobs(0.09),  # type: ignore[arg-type]  # torch is optional
+        policy_logprobs=logprobs(0.11).detach().requires_grad_(),
+        old_logprobs=logprobs(0.10),
+        behaviour_logprobs=logprobs(0.09),
         chunk_of_token=chunk_of_token,
         imitation_mask=torch.zeros(shape, dtype=torch.bool),
         chunk_credit=torch.tensor([value for _, _, value in chunks], dtype=torch.float64),

@@ -70,7 +70,7 @@ class MemorySandbox:
         self,
         command: str | Sequence[str],
         *,
-        input: bytes | None = None,  # noqa: A002  # the contract's name
+        input: bytes | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float = 60.0,

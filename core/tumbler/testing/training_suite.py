@@ -102,16 +102,16 @@ class TrainingSuite(ContractSuite):
 
     @asynchronous
     async def test_a_step_moves_the_weights(self, make_backend: Build, model_folder: Path) -> None:
-        """And what was published before stays as it was."""
+        """And what was published before stays as it was; a backend that hands over no tensors moves its version."""
         async with _started(make_backend(), model_folder) as backend:
             published = backend.weights()
             before = _tensors(backend)
-            if not before:
-                pytest.skip("the backend hands over no tensors")
             backend.begin("rl", optimizer_steps=1)
             await backend.step(self._credited(), _Reinforce())
+            assert backend.weights().version > published.version, "a step left the version of the weights as it was"
+            if published.tensors is None:
+                return
             assert _tensors(backend) != before, "a step left every weight as it was"
-            assert published.tensors is not None
             kept = {name: tensor.flatten().tolist() for name, tensor in published.tensors()}
             assert kept == before, "weights that were handed over changed afterwards"
 

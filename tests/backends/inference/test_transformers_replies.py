@@ -150,7 +150,8 @@ async def test_a_reply_ends_with_the_end_of_turn_or_at_its_length(serve, ask):
     backend = await serve()
     end = backend.tokenizer.end_of_turn
     prompt = ids_of(12)
-    replies = [await backend.generate(ask(prompt, seed=seed, temperature=5.0, max_tokens=200)) for seed in range(20)]
+    requests = [ask(prompt, seed=seed, temperature=5.0, max_tokens=200) for seed in range(20)]
+    replies = await asyncio.gather(*(backend.generate(request) for request in requests))
     stopped = [reply for reply in replies if reply.finish_reason == "stop"]
     assert stopped
     for reply in replies:

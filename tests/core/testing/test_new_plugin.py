@@ -1,9 +1,7 @@
 """`tumbler new-plugin` writes distributions that install, pass their own tests and type-check at once."""
 
-import importlib.util
 import json
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -14,20 +12,10 @@ from tumbler.scaffolding.names import free_names, plugin_names
 from tumbler.scaffolding.writing import plugin_files, write_plugin
 from tumbler.specs import KINDS, BackendSpec
 
-TESTS = Path(__file__).parents[2]
 EVERY_KIND = [argument for kind in KINDS for argument in ("--kind", kind)]
 
 
-@pytest.fixture(scope="session")
-def fresh_venv(tmp_path_factory):
-    """Return a virtual environment that sees what this one has installed."""
-    spec = importlib.util.spec_from_file_location("tumbler_test_fresh_venv", TESTS / "fresh_venv.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FreshVenv(tmp_path_factory.mktemp("venv") / "venv")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def written(fresh_venv, tmp_path_factory):
     """Write a plugin of every kind, and one of the default kind; install both and return their folders."""
     folder = tmp_path_factory.mktemp("new")
@@ -128,16 +116,3 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PluginError, match=r"file/maze could not be written"):
         write_plugin(plugin_names("maze"), ["agent"], tmp_path / "file" / "maze")
-
-
-def test_the_templates_are_in_the_wheel(tmp_path):
-    """Hatchling takes every file of the package that git does not ignore."""
-    from hatchling.builders.wheel import WheelBuilder
-
-    builder = WheelBuilder(str(TESTS.parent))
-    packed = {each.distribution_path for each in builder.recurse_included_files()}
-    templates = TESTS.parent / "core/tumbler/scaffolding/templates"
-    expected = {
-        f"tumbler/scaffolding/templates/{path.relative_to(templates)}" for path in templates.rglob("*.template")
-    }
-    assert expected and expected <= packed

@@ -21,7 +21,7 @@ class TinySettings(Settings):
     context: int = Field(default=1024, ge=16)
     """The longest sequence, in tokens."""
     vocabulary: int = Field(default=1024, ge=384)
-    """At most so many tokens; few texts need less. 256 bytes, 100 numbers and 6 control tokens are always there."""
+    """At most so many tokens; few texts need more. Control tokens and bytes come first, then numbers, then words."""
     sample: int = Field(default=512, ge=1)
     """How many of the run's texts the tokenizer is made from."""
 

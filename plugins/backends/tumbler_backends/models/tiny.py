@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from tumbler_backends.models.settings import TinySettings
 from tumbler_backends.models.word_tokenizer import END, PAD, make_word_tokenizer
@@ -24,6 +25,7 @@ class TinyModel:
 
     def prepare(self, folder: Path, *, texts: Iterable[str], seed: int) -> Path:
         """Write the model into `folder`; equal texts and seeds give equal files."""
+        disable_progress_bar()  # the run has a display of its own
         settings = self._settings
         tokenizer = make_word_tokenizer(
             texts, vocabulary=settings.vocabulary, sample=settings.sample, context=settings.context

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from tumbler.errors import InferenceError
 from tumbler_backends.inference.transformers.packed import PACKED_ATTENTION, PackedRunner, register_packed_attention
@@ -30,6 +31,7 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 def load_model(folder: Path, *, dtype: str, device: str) -> "PreTrainedModel":
     """Load the folder's causal model for inference; raise `InferenceError` if that fails."""
     try:
+        disable_progress_bar()  # the run has a display of its own
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InferenceError(

@@ -12,7 +12,7 @@ from tumbler_backends.sandbox.bubblewrap.capture import OutputPair
 from tumbler_backends.sandbox.bubblewrap.layout import CONTROL_FOLDER
 from tumbler_backends.sandbox.bubblewrap.process import BubblewrapProcess
 
-__all__ = ["killed_by", "run_command", "stop"]
+__all__ = ["result_of", "run_command", "stop"]
 
 _WRAPPER: Final = (
     'word=ready; cd -- "$1" 2>/dev/null || word=lost; unset OLDPWD; echo "$word" >&0; read -r go <&0 || exit 1; '
@@ -70,9 +70,21 @@ async def stop(process: BubblewrapProcess, grace: float) -> None:
     await process.killed()
 
 
-def killed_by(exit_code: int) -> int | None:
-    """Return the signal that an exit code tells of."""
-    return exit_code - 128 if exit_code in _SIGNALS else None
+def result_of(box: Box, exit_code: int, output: OutputPair, *, timed_out: bool, duration: float) -> ExecResult:
+    """Return the result of what has ended after `duration` seconds, and count what befell it."""
+    stdout, stderr, truncated = output.finish()
+    box.host.metrics.timeouts += timed_out
+    box.host.metrics.truncated_outputs += truncated
+    return ExecResult(
+        exit_code=exit_code,
+        stdout=stdout,
+        stderr=stderr,
+        duration=duration,
+        timed_out=timed_out,
+        truncated=truncated,
+        signal=exit_code - 128 if exit_code in _SIGNALS else None,
+        oom=exit_code != 0 and box.ran_out_of_memory(),
+    )
 
 
 async def _run(
@@ -91,22 +103,6 @@ async def _run(
     finally:
         process.kill()
     box.require()
-    return _result(box, process.exited.result(), timed_out, time.perf_counter() - began, output)
-
-
-def _result(box: Box, exit_code: int, timed_out: bool, duration: float, output: OutputPair) -> ExecResult:
-    stdout, stderr, truncated = output.finish()
-    metrics = box.host.metrics
-    metrics.commands += 1
-    metrics.timeouts += timed_out
-    metrics.truncated_outputs += truncated
-    return ExecResult(
-        exit_code=exit_code,
-        stdout=stdout,
-        stderr=stderr,
-        duration=duration,
-        timed_out=timed_out,
-        truncated=truncated,
-        signal=killed_by(exit_code),
-        oom=exit_code != 0 and box.ran_out_of_memory(),
-    )
+    box.host.metrics.commands += 1
+    duration = time.perf_counter() - began
+    return result_of(box, process.exited.result(), output, timed_out=timed_out, duration=duration)

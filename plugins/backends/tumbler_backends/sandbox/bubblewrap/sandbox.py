@@ -49,7 +49,7 @@ class BubblewrapSandbox:
         self,
         command: str | Sequence[str],
         *,
-        input: bytes | None = None,  # noqa: A002 - the contract's name, which subprocess uses too
+        input: bytes | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float = 60.0,

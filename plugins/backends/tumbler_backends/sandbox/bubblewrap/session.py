@@ -7,7 +7,7 @@ from tumbler.contracts.sandbox import ExecResult
 from tumbler.errors import SessionEnded
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.capture import OutputPair
-from tumbler_backends.sandbox.bubblewrap.command import killed_by, stop
+from tumbler_backends.sandbox.bubblewrap.command import result_of, stop
 from tumbler_backends.sandbox.bubblewrap.shell import Answer, Shell
 
 __all__ = ["BubblewrapSession"]
@@ -58,7 +58,7 @@ class BubblewrapSession:
             self._shell = None
             await stop(shell.process, self._box.host.settings.grace)
             exit_code = shell.process.exited.result()
-            return self._result(exit_code, True, time.perf_counter() - began, output)
+            return self._result(exit_code, output, timed_out=True, duration=time.perf_counter() - began)
         finally:
             if answer is None:  # ended, timed out or cancelled: nothing of it may reach a later command
                 self._shell = None
@@ -66,24 +66,11 @@ class BubblewrapSession:
         if answer is None:
             raise await self._end(shell)
         self._last = answer
-        return self._result(answer.status, False, time.perf_counter() - began, output)
+        return self._result(answer.status, output, timed_out=False, duration=time.perf_counter() - began)
 
-    def _result(self, exit_code: int, timed_out: bool, duration: float, output: OutputPair) -> ExecResult:
-        stdout, stderr, truncated = output.finish()
-        metrics = self._box.host.metrics
-        metrics.session_commands += 1
-        metrics.timeouts += timed_out
-        metrics.truncated_outputs += truncated
-        return ExecResult(
-            exit_code=exit_code,
-            stdout=stdout,
-            stderr=stderr,
-            duration=duration,
-            timed_out=timed_out,
-            truncated=truncated,
-            signal=killed_by(exit_code),
-            oom=exit_code != 0 and self._box.ran_out_of_memory(),
-        )
+    def _result(self, exit_code: int, output: OutputPair, *, timed_out: bool, duration: float) -> ExecResult:
+        self._box.host.metrics.session_commands += 1
+        return result_of(self._box, exit_code, output, timed_out=timed_out, duration=duration)
 
     async def _end(self, shell: Shell) -> SessionEnded:
         await shell.process.killed()

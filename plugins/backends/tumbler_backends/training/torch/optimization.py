@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]  # accelerate ships no types
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tumbler.contracts.training import LossOutput, Phase

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar
 
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.collate import Batch
@@ -107,6 +108,7 @@ def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
     if settings.gradient_checkpointing:
         _switch_dropout_off(config)
     with quiet():
+        disable_progress_bar()  # the run has a display of its own
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=getattr(torch, settings.dtype), local_files_only=True
         )
@@ -123,12 +125,12 @@ def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
 def quiet() -> Iterator[None]:
     """Hide the progress bars of loading and saving: a run has a progress display of its own."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
+            logging.enable_progress_bar()
 
 
 def _enable_checkpointing(model: PreTrainedModel) -> None:
@@ -145,7 +147,7 @@ def _switch_dropout_off(config: PretrainedConfig) -> None:
 
 
 def _head(model: PreTrainedModel) -> nn.Module:
-    return cast("nn.Module", model.get_output_embeddings())  # type: ignore[no-untyped-call]  # transformers
+    return cast("nn.Module", model.get_output_embeddings())
 
 
 @torch.no_grad()

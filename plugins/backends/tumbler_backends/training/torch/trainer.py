@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]  # accelerate ships no types
+from accelerate import Accelerator
 from torch import Tensor
 
 from tumbler.contracts.algorithm import Algorithm

@@ -1,4 +1,4 @@
-"""A fresh virtual environment that sees what this one has installed, so that nothing is downloaded."""
+"""What all tests share: examples that repeat, the order of the files, and fresh virtual environments."""
 
 import os
 import subprocess
@@ -6,9 +6,27 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Time differs from machine to machine, so it must decide nothing. For a deeper look: --hypothesis-profile thorough
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", PATIENT, derandomize=True, max_examples=50)
+settings.register_profile("thorough", PATIENT, max_examples=1000)
+settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first, so that no worker goes on long after the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 
 class FreshVenv:
-    """Runs commands of a new virtual environment; a failure shows its output."""
+    """A new virtual environment that sees what this one has installed, so that nothing is downloaded.
+
+    A command that fails shows its output.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
@@ -35,7 +53,7 @@ class FreshVenv:
 
     def _run(self, command: list[str], *, cwd: Path) -> str:
         # The types of torch and transformers take mypy a minute to read the first time.
-        cache = Path(__file__).parents[1] / ".mypy_cache" / "fresh-venv"
+        cache = Path(__file__).parents[1] / ".mypy_cache" / "plugins"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MYPY_CACHE_DIR": str(cache)}
         environment.pop("PYTHONPATH", None)
         finished = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -43,3 +61,9 @@ class FreshVenv:
             f"{command} exited with {finished.returncode}:\n{finished.stdout}{finished.stderr}"
         )
         return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def fresh_venv(tmp_path_factory: pytest.TempPathFactory) -> FreshVenv:
+    """Return a virtual environment that sees what this one has installed."""
+    return FreshVenv(tmp_path_factory.mktemp("venv") / "venv")
