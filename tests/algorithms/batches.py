@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from hypothesis import strategies as st
 
-from tumbler.contracts.training import TokenBatch
+from tumbler.contracts.batch import TokenBatch
 from tumbler.trajectory.record import Chunk, Component, Header, Segment, Trajectory
 
 NOISE = (math.nan, math.inf, -math.inf, -3.0, 0.0)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from tumbler.contracts.batch import LossOutput, OldPolicySource, TokenBatch
 from tumbler.contracts.environment import Task
-from tumbler.contracts.training import LossOutput, OldPolicySource, TokenBatch
 from tumbler.trajectory.record import Anchor, Trajectory
 
 __all__ = ["Algorithm", "Group", "PlanState", "PlannedGroup", "RolloutPlan", "UpdateRule"]

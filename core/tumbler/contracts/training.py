@@ -3,89 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from tumbler.contracts.algorithm import Algorithm
+from tumbler.contracts.batch import CreditedTrajectory
 from tumbler.contracts.inference import WeightUpdate
 from tumbler.trajectory.record import Trajectory
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tumbler.contracts.algorithm import Algorithm
-
-__all__ = [
-    "CreditedTrajectory",
-    "LossOutput",
-    "OldPolicySource",
-    "Phase",
-    "StepReport",
-    "TokenBatch",
-    "TrainingBackend",
-]
+__all__ = ["Phase", "StepReport", "TrainingBackend"]
 
 Phase: TypeAlias = Literal["sft", "rl"]
-
-OldPolicySource: TypeAlias = Literal["snapshot", "recompute", "behaviour"]
-"""Where the log-probabilities of the policy that sampled come from.
-
-`snapshot`: the training engine with the kept weights of each chunk's policy version.
-`recompute`: the training engine on arrival, before this batch moves the weights.
-`behaviour`: the inference engine's own, so that no engine mismatch is seen.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreditedTrajectory:
-    """A trajectory and the credit of each of its chunks, in the order of `trajectory.chunks`."""
-
-    trajectory: Trajectory
-    credits: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenBatch:
-    """What an algorithm's loss sees. B rows (segments), T tokens, C chunks, N trajectories.
-
-    Rows are right-padded segments. Every row of a trajectory is in the same batch. Only chunks that
-    may be trained have an index; whatever lies at other positions must change nothing.
-    """
-
-    token_ids: "Tensor"
-    """[B, T] int64."""
-    policy_logprobs: "Tensor"
-    """[B, T] log-probability of each token under the weights in training; carries the gradient; 0 at position 0."""
-    old_logprobs: "Tensor"
-    """[B, T] under the weights that sampled, by the training engine; see `OldPolicySource`."""
-    behaviour_logprobs: "Tensor"
-    """[B, T] as the inference engine reported them."""
-    chunk_of_token: "Tensor"
-    """[B, T] int64: index of the trainable chunk in [0, C), or -1."""
-    imitation_mask: "Tensor"
-    """[B, T] bool: tokens of replayed expert chunks, for an imitation term; never trained by RL."""
-    chunk_credit: "Tensor"
-    """[C] what `Algorithm.credit` returned."""
-    chunk_trajectory: "Tensor"
-    """[C] int64: index of the chunk's trajectory in [0, N)."""
-    chunk_position: "Tensor"
-    """[C] int64: position of the chunk among all chunks of its trajectory, from 0."""
-    reward: "Tensor"
-    """[N] the trajectory's final reward."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOutput:
-    """A loss as a sum and what to divide it by, so that accumulation over micro-batches is exact.
-
-    The backend adds the gradients of `total` over all micro-batches of an optimizer step and divides
-    them by the sum of `denominator`. `metrics` are (sum, count) pairs, added up the same way;
-    `samples` are values for histograms.
-    """
-
-    total: "Tensor"
-    """[] with gradient."""
-    denominator: float
-    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +41,7 @@ class TrainingBackend(Protocol):
         """Take one supervised optimizer step on the demonstrations' chunks, masked by Eq. 1-2."""
         ...
 
-    async def step(self, batch: Sequence[CreditedTrajectory], algorithm: "Algorithm") -> StepReport:
+    async def step(self, batch: Sequence[CreditedTrajectory], algorithm: Algorithm) -> StepReport:
         """Take the algorithm's optimizer steps on one batch of credited trajectories."""
         ...
 

@@ -5,9 +5,10 @@ import time
 from collections.abc import Sequence
 
 from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState
+from tumbler.contracts.batch import CreditedTrajectory
 from tumbler.contracts.environment import ExpertEnvironment, Task
 from tumbler.contracts.execution import RolloutRequest
-from tumbler.contracts.training import CreditedTrajectory, StepReport
+from tumbler.contracts.training import StepReport
 from tumbler.errors import ContractError
 from tumbler.observers import StepMetrics
 from tumbler.rollout.scheduler import Collected

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from tumbler.contracts.algorithm import Algorithm, Group, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.batch import LossOutput, OldPolicySource, TokenBatch
 from tumbler.contracts.environment import Task
-from tumbler.contracts.training import LossOutput, OldPolicySource, TokenBatch
 from tumbler.testing.samples import sample_task, sample_trajectory
 from tumbler.testing.suite import ContractSuite
 from tumbler.trajectory.record import Trajectory

@@ -10,8 +10,9 @@ from typing import ClassVar
 import pytest
 
 from tumbler.contracts.algorithm import Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput, TokenBatch
 from tumbler.contracts.environment import Task
-from tumbler.contracts.training import CreditedTrajectory, LossOutput, StepReport, TokenBatch, TrainingBackend
+from tumbler.contracts.training import StepReport, TrainingBackend
 from tumbler.testing.samples import sample_trajectory
 from tumbler.testing.suite import ContractSuite, asynchronous
 from tumbler.trajectory.record import Trajectory

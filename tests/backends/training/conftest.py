@@ -16,7 +16,7 @@ from transformers import (
 from transformers.utils import logging
 
 from tumbler.contracts.algorithm import UpdateRule
-from tumbler.contracts.training import LossOutput, TokenBatch
+from tumbler.contracts.batch import LossOutput, TokenBatch
 from tumbler.trajectory import Chunk, Component, Header, Segment, Trajectory, verify_trajectory
 from tumbler_backends.training.torch.backend import TorchTraining
 from tumbler_backends.training.torch.settings import OptimizerSettings, TorchTrainingSettings

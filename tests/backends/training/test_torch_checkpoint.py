@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from tumbler.contracts.training import CreditedTrajectory
+from tumbler.contracts.batch import CreditedTrajectory
 from tumbler.errors import RunFolderError
 from tumbler_backends.training.torch.settings import OptimizerSettings
 

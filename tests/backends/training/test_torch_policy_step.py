@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tumbler.contracts.training import CreditedTrajectory, LossOutput
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput
 from tumbler.errors import RunError, TrajectoryError
 
 CREDITS = [(0.5, -1.0, 2.0), (0.1, 0.2, 0.3, -0.75), (1.5, 9.0, 0.25), (-0.5,)]

@@ -10,12 +10,13 @@ from random import Random
 from tumbler.config import Settings
 from tumbler.contracts.agent import Episode, Outcome
 from tumbler.contracts.algorithm import Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput, TokenBatch
 from tumbler.contracts.context import Budget, Plan, State, StrategyCaps, Trigger, View
 from tumbler.contracts.environment import EnvironmentCapabilities, Observation, StepResult, Task, Verdict
 from tumbler.contracts.execution import EpisodeRunner, RolloutRequest
 from tumbler.contracts.inference import GenerateRequest, Generation, TextTokenizer, WeightUpdate
 from tumbler.contracts.sandbox import Sandbox, SandboxCapabilities, SandboxSpec
-from tumbler.contracts.training import CreditedTrajectory, LossOutput, Phase, StepReport, TokenBatch
+from tumbler.contracts.training import Phase, StepReport
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
 from tumbler.errors import InferenceError, SandboxUnavailable
 from tumbler.trajectory import Trajectory

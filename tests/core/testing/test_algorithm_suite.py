@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tumbler.contracts.algorithm import PlannedGroup, RolloutPlan, UpdateRule
-from tumbler.contracts.training import LossOutput
+from tumbler.contracts.batch import LossOutput
 from tumbler.testing import (
     AlgorithmSuite,
 )

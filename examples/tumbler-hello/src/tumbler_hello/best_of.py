@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pydantic import Field, PositiveInt
 from tumbler.config import Settings
 from tumbler.contracts.algorithm import Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.batch import LossOutput, TokenBatch
 from tumbler.contracts.environment import Task
-from tumbler.contracts.training import LossOutput, TokenBatch
 
 __all__ = ["BestOf", "BestOfSettings"]
 

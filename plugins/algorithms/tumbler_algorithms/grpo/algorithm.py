@@ -10,7 +10,7 @@ from tumbler.contracts.environment import Task
 from tumbler_algorithms.grpo.settings import GRPOSettings
 
 if TYPE_CHECKING:
-    from tumbler.contracts.training import LossOutput, TokenBatch
+    from tumbler.contracts.batch import LossOutput, TokenBatch
 
 __all__ = ["GRPO"]
 

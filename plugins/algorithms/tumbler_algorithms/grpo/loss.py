@@ -6,7 +6,7 @@ Axes: B rows, T tokens, C trainable chunks, N trajectories. Sums are taken in fl
 import torch
 from torch import Tensor
 
-from tumbler.contracts.training import LossOutput, TokenBatch
+from tumbler.contracts.batch import LossOutput, TokenBatch
 from tumbler_algorithms.grpo.settings import GRPOSettings
 
 __all__ = ["grpo_loss"]

@@ -5,7 +5,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from tumbler.config import Settings
-from tumbler.contracts.training import OldPolicySource
+from tumbler.contracts.batch import OldPolicySource
 
 __all__ = ["GRPOSettings", "Normalisation"]
 

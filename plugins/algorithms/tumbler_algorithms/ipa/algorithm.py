@@ -10,7 +10,7 @@ from tumbler_algorithms.ipa.plan import plan_rollouts
 from tumbler_algorithms.ipa.settings import IPASettings
 
 if TYPE_CHECKING:
-    from tumbler.contracts.training import LossOutput, TokenBatch
+    from tumbler.contracts.batch import LossOutput, TokenBatch
 
 __all__ = ["IPA"]
 

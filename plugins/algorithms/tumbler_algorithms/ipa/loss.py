@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tumbler.contracts.training import LossOutput, TokenBatch
+from tumbler.contracts.batch import LossOutput, TokenBatch
 from tumbler_algorithms.ipa.settings import IPASettings, Normalisation
 
 __all__ = ["ChunkWeights", "LossTerms", "chunk_weights", "ipa_loss", "ipa_terms"]

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from tumbler.config import Settings
-from tumbler.contracts.training import OldPolicySource
+from tumbler.contracts.batch import OldPolicySource
 
 __all__ = ["AnchorSettings", "Baseline", "IPASettings", "Normalisation", "TurnRewards"]
 

@@ -10,9 +10,10 @@ from typing import Any
 from tumbler import hookimpl
 from tumbler.config import Settings
 from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput, TokenBatch
 from tumbler.contracts.environment import StepResult, Task
 from tumbler.contracts.inference import WeightUpdate
-from tumbler.contracts.training import CreditedTrajectory, LossOutput, Phase, StepReport, TokenBatch
+from tumbler.contracts.training import Phase, StepReport
 from tumbler.contracts.values import ToolCall
 from tumbler.errors import SandboxDied
 from tumbler.specs import AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tumbler.contracts.algorithm import Algorithm
+from tumbler.contracts.batch import CreditedTrajectory
 from tumbler.contracts.inference import WeightUpdate
-from tumbler.contracts.training import CreditedTrajectory, Phase, StepReport
+from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
 from tumbler_backends.training.torch.settings import TorchTrainingSettings

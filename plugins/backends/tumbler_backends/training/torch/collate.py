@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tumbler.contracts.training import TokenBatch
+from tumbler.contracts.batch import TokenBatch
 from tumbler_backends.training.torch.layout import Example
 
 __all__ = ["Batch", "behaviour_logprobs", "collate", "token_batch"]

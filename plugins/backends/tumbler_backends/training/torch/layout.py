@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tumbler.contracts.training import CreditedTrajectory
+from tumbler.contracts.batch import CreditedTrajectory
 from tumbler.errors import TrajectoryError
 from tumbler.trajectory.record import Chunk, Trajectory
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tumbler.contracts.training import OldPolicySource
+from tumbler.contracts.batch import OldPolicySource
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.batching import micro_batches
 from tumbler_backends.training.torch.collate import Batch, behaviour_logprobs, collate

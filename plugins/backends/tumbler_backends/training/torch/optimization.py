@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tumbler.contracts.training import LossOutput, Phase
+from tumbler.contracts.batch import LossOutput
+from tumbler.contracts.training import Phase
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.layout import Example
 from tumbler_backends.training.torch.schedule import learning_rate

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tumbler.contracts.training import LossOutput
+from tumbler.contracts.batch import LossOutput
 
 __all__ = ["Tally"]
 

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tumbler.contracts.algorithm import Algorithm
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput, OldPolicySource
 from tumbler.contracts.inference import WeightUpdate
-from tumbler.contracts.training import CreditedTrajectory, LossOutput, OldPolicySource, Phase, StepReport
+from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
 from tumbler_backends.training.torch.batching import deal, micro_batches
