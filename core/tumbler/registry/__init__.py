@@ -5,7 +5,7 @@ Imports pydantic; commands that need neither registry nor settings do not import
 
 from tumbler.registry.load import Registry, load_registry, read_registry
 from tumbler.registry.problem import Problem
-from tumbler.registry.record import load_resolved, version_drift
+from tumbler.registry.record import load_resolved, run_from_json, version_drift
 from tumbler.registry.resolve import check_registry, check_run, resolve_run
 from tumbler.registry.resolved import (
     EvalStage,
@@ -35,5 +35,6 @@ __all__ = [
     "read_registry",
     "resolve_run",
     "reveal",
+    "run_from_json",
     "version_drift",
 ]

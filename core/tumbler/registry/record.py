@@ -48,10 +48,10 @@ def load_resolved(path: "str | PathLike[str]") -> ResolvedRun:
         raise _unusable(file, f"not JSON: {error}", remedy) from error
     if not isinstance(value, dict):
         raise _unusable(file, "not a resolved run", "name the run.json in the folder of a run")
-    return ResolvedRun.from_json(value, file=file)
+    return run_from_json(value, file=file)
 
 
-def run_from_json(value: JSONObject, *, file: str) -> ResolvedRun:
+def run_from_json(value: JSONObject, *, file: str = "run.json") -> ResolvedRun:
     """Return the run of a JSON object that came from `file`; raise `RegistryError` with every problem."""
     record, mistakes = validate(_RunRecord, value)
     if record is None:

@@ -144,16 +144,6 @@ class ResolvedRun:
     """Plugin → distribution and version, of all that were loaded."""
 
     def to_json(self) -> JSONObject:
-        """Return the run as a JSON object; `from_json` gives an equal run back."""
+        """Return the run as a JSON object; `run_from_json` gives an equal run back."""
         value: JSONObject = json.loads(json.dumps(asdict(self)))
         return value
-
-    @classmethod
-    def from_json(cls, value: JSONObject, *, file: str = "run.json") -> "ResolvedRun":
-        """Return the run that `to_json` wrote; raise `RegistryError` with every problem of anything else.
-
-        `file` names the origin in messages.
-        """
-        from tumbler.registry.record import run_from_json
-
-        return run_from_json(value, file=file)

@@ -8,7 +8,7 @@ import pytest
 from tumbler.contracts.agent import Limits
 from tumbler.contracts.inference import Sampling
 from tumbler.errors import RegistryError
-from tumbler.registry import ResolvedRun, load_registry, load_resolved, resolve_run, version_drift
+from tumbler.registry import ResolvedRun, load_registry, load_resolved, resolve_run, run_from_json, version_drift
 from tumbler.registry.model import LimitsTable, SamplingTable
 
 
@@ -114,7 +114,7 @@ def test_the_problems_of_one_run_do_not_stop_another(resolve):
 def test_a_resolved_run_survives_json(resolve):
     run = resolve("long")
     text = json.dumps(run.to_json())
-    assert ResolvedRun.from_json(json.loads(text)) == run
+    assert run_from_json(json.loads(text)) == run
 
 
 def test_a_resolved_run_is_frozen_and_keyword_only(resolve):
@@ -155,7 +155,7 @@ def test_every_problem_of_a_run_json_is_named_by_its_path(resolve):
     value["limits"]["turns"] = "many"
     value["env"]["colour"] = "red"
     with pytest.raises(RegistryError) as caught:
-        ResolvedRun.from_json(value, file="old/run.json")
+        run_from_json(value, file="old/run.json")
     assert {problem.path for problem in caught.value.problems} == {"schema", "limits.turns", "env.colour"}
     assert all(problem.file == "old/run.json" for problem in caught.value.problems)
 
