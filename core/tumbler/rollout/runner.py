@@ -28,6 +28,7 @@ from tumbler.trajectory.verify import verify_trajectory
 __all__ = ["EpisodeParts", "LocalEpisodeRunner", "NamedEnvironment"]
 
 _LOG = logging.getLogger("tumbler.rollout")
+_DELETE_SECONDS = 60.0
 _STATUS: Mapping[str, Status] = {"finished": "completed", "terminated": "completed"}
 
 
@@ -221,10 +222,18 @@ class LocalEpisodeRunner:
 
 
 async def _shielded_delete(sandbox: Sandbox) -> None:
-    """Delete the sandbox although the episode is being cancelled."""
+    """Delete the sandbox although the episode is being cancelled; one that hangs is left to its owner's sweep."""
     deletion = asyncio.ensure_future(sandbox.delete())
     try:
-        await asyncio.shield(deletion)
+        await _bounded(deletion, sandbox)
     except asyncio.CancelledError:
-        await deletion
+        await _bounded(deletion, sandbox)
         raise
+
+
+async def _bounded(deletion: "asyncio.Future[None]", sandbox: Sandbox) -> None:
+    done, _ = await asyncio.wait([deletion], timeout=_DELETE_SECONDS)
+    if not done:
+        _LOG.warning("sandbox %s was not deleted within %g s", sandbox.id, _DELETE_SECONDS)
+    else:
+        deletion.result()

@@ -146,6 +146,33 @@ async def test_cancelling_an_episode_cancels_what_it_waits_for(
     assert Environment.cancelled == 1
 
 
+async def test_a_cancelled_episode_deletes_its_sandbox_first(
+    make_parts: PartsMaker, make_request: RequestMaker
+) -> None:
+    class Environment(Hanging):
+        def sandbox_spec(self, task: Task) -> SandboxSpec | None:
+            return SandboxSpec()
+
+    class SlowlyDeleted:
+        id, tier, deleted = "slow", "process", False
+
+        async def delete(self) -> None:
+            await asyncio.sleep(0.05)
+            type(self).deleted = True
+
+    class Backend:
+        async def create(self, spec: SandboxSpec) -> SlowlyDeleted:
+            return SlowlyDeleted()
+
+    parts = make_parts(environment=lambda: Environment(TwoStepSettings()), sandboxes=Backend())
+    task = asyncio.ensure_future(LocalEpisodeRunner(parts)(make_request()))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert SlowlyDeleted.deleted
+
+
 async def test_the_turn_limit_truncates_and_the_verdict_counts(
     make_parts: PartsMaker, make_request: RequestMaker
 ) -> None:
