@@ -141,6 +141,19 @@ async def test_sigkill_in_the_middle_of_starts_leaves_nothing_running(tmp_path, 
     await assert_swept_by_the_next_start(root, folders)
 
 
+async def test_a_sandbox_deleted_in_the_middle_of_a_start_leaves_nothing_running(bubblewrap):
+    marker = f"{3000 + os.getpid()}.015625"
+    for step in range(16):
+        sandbox = await bubblewrap.create(SandboxSpec())
+        command = asyncio.ensure_future(sandbox.exec(["sleep", marker]))
+        await asyncio.sleep(0.001 * step)
+        async with asyncio.timeout(5):
+            await sandbox.delete()
+        with pytest.raises(SandboxDied):
+            await command
+        await assert_none_left(marker)
+
+
 def test_an_owner_that_forgets_to_close_leaves_nothing(tmp_path):
     root = tmp_path / "sandboxes"
     with start_owner(CARELESS_OWNER, root, "1") as owner:

@@ -125,9 +125,14 @@ class BubblewrapProcess:
                 _signal(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL to everything: bwrap's death takes its pid namespace along."""
-        if not self.exited.done():
-            self._popen.send_signal(signal.SIGKILL)
+        """Send SIGKILL to everything: the death of bwrap's init takes the pid namespace along."""
+        if self.exited.done():
+            return
+        # Until it has set itself up, init outlives bwrap; and a bwrap that is stopped makes no init behind our back.
+        _signal(self._popen.pid, signal.SIGSTOP)
+        for init in _children(self._popen.pid):
+            _signal(init, signal.SIGKILL)
+        _signal(self._popen.pid, signal.SIGKILL)
 
     async def killed(self) -> None:
         """Kill everything, and return once nothing is left."""
