@@ -19,6 +19,7 @@ TumblerError
 │   └── TooManyFailuresError                     infrastructure failures passed the run's limit
 └── SandboxError (RuntimeError)
     ├── SandboxUnavailable (ConnectionError)     the backend cannot be reached; maybe later
+    ├── SandboxNotFound (LookupError)            no living sandbox has this id
     ├── SandboxDied                              the sandbox is gone
     ├── SandboxStartFailed                       it never came up
     ├── CapabilityError (NotImplementedError)    the backend cannot enforce what the spec asks
@@ -33,6 +34,7 @@ TumblerError
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from tumbler.contracts.sandbox import ExecResult
     from tumbler.registry.problem import Problem
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "RunFolderError",
     "SandboxDied",
     "SandboxError",
+    "SandboxNotFound",
     "SandboxStartFailed",
     "SandboxUnavailable",
     "SessionEnded",
@@ -162,12 +165,28 @@ class SandboxUnavailable(SandboxError, ConnectionError):
     retryable = True
 
 
+class SandboxNotFound(SandboxError, LookupError):
+    """No living sandbox or template has this id."""
+
+    infra = False
+
+
 class SandboxDied(SandboxError):
-    """The sandbox is gone: out of memory, past its time to live, killed, or its host is."""
+    """The sandbox is gone; `cause` tells why: `oom`, `ttl`, `deleted`, `killed` or `host`."""
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        """Keep the cause where it is known."""
+        super().__init__(message)
+        self.cause = cause
 
 
 class SandboxStartFailed(SandboxError):
-    """The sandbox never came up; the message names the phase."""
+    """The sandbox never came up; `phase` tells where it stopped: `image`, `create`, `files`, `healthcheck` and so on."""
+
+    def __init__(self, message: str, phase: str | None = None) -> None:
+        """Keep the phase where it is known."""
+        super().__init__(message)
+        self.phase = phase
 
 
 class CapabilityError(SandboxError, NotImplementedError):
@@ -177,9 +196,14 @@ class CapabilityError(SandboxError, NotImplementedError):
 
 
 class ExecTimeout(SandboxError, TimeoutError):
-    """A command run with `check` passed its time; partial output is in the message."""
+    """A command run with `check` passed its time; `partial` is its result so far, and its output is in the message."""
 
     infra = False
+
+    def __init__(self, message: str, partial: "ExecResult | None" = None) -> None:
+        """Keep what the command had said."""
+        super().__init__(message)
+        self.partial = partial
 
 
 class ExecFailed(SandboxError):
@@ -209,7 +233,8 @@ class SessionEnded(SandboxError, EOFError):
 
     infra = False
 
-    def __init__(self, message: str, exit_status: int | None = None) -> None:
-        """Keep the shell's exit status where it is known."""
+    def __init__(self, message: str, exit_status: int | None = None, partial: "ExecResult | None" = None) -> None:
+        """Keep the shell's exit status where it is known, and what the last command had said."""
         super().__init__(message)
         self.exit_status = exit_status
+        self.partial = partial

@@ -6,7 +6,9 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "ExecResult",
+    "Healthcheck",
     "IsolationTier",
+    "Mount",
     "NetworkPolicy",
     "Resources",
     "Sandbox",
@@ -29,15 +31,45 @@ class Resources:
     disk_bytes: int | None = None
     processes: int | None = None
     open_files: int | None = None
+    gpus: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPolicy:
-    """What the sandbox may reach: nothing, a list, or everything but metadata addresses."""
+    """What the sandbox may reach: nothing, a list, or every public address.
+
+    Metadata addresses (169.254.0.0/16, fd00:ec2::254 and the like) are refused in every mode.
+    """
 
     mode: Literal["none", "allowlist", "public"] = "none"
     hosts: tuple[str, ...] = ()
+    """For `allowlist`: names such as `pypi.org`, or `*.pythonhosted.org` for all below a name; `:443` at the end
+    allows one port only."""
     cidrs: tuple[str, ...] = ()
+    """For `allowlist`: address ranges such as `203.0.113.0/24`, with `:port` behind them for one port only
+    (IPv6 in brackets: `[2001:db8::]/32:443`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder or file of the host that a sandbox sees."""
+
+    source: str
+    """The absolute path on the host."""
+    target: str
+    """The absolute path inside."""
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Healthcheck:
+    """What must succeed before a new sandbox counts as started."""
+
+    command: tuple[str, ...]
+    interval: float = 0.5
+    """Seconds between tries; `startup_timeout` bounds them all."""
+    timeout: float = 10.0
+    """Seconds for one try."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +77,13 @@ class SandboxSpec:
     """What to create. A backend refuses with `CapabilityError`, before it starts, what it cannot enforce."""
 
     image: str | None = None
-    """The root file system: a backend's image name or a folder; None is the backend's default."""
+    """The root file system: a backend's image name, or a folder or tar archive of the host; None is the backend's
+    default."""
+    template: str | None = None
+    """The id of a snapshot to start from; excludes `image`."""
+    user: str | None = None
+    """Who runs commands: `root`, or a name or number that the image knows; None is the backend's unprivileged
+    default."""
     workdir: str = "/work"
     """Where commands start and where relative paths of `write` and `read` lie."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -56,9 +94,18 @@ class SandboxSpec:
     """Files to write before the first command: path → content."""
     ttl: float = 3600.0
     """Seconds after which the sandbox may be reaped, whoever still holds it."""
+    idle_ttl: float | None = None
+    """Seconds without a call or a running process after which it may be reaped; None is never."""
     startup_timeout: float = 60.0
     """Seconds."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """What the sandbox is for. The egress log repeats `trajectory` and `run`."""
+    name: str | None = None
+    """A name that no other living sandbox of the backend has."""
+    idempotency_key: str | None = None
+    """A second `create` with the same key returns the first one's sandbox."""
+    mounts: tuple[Mount, ...] = ()
+    healthcheck: Healthcheck | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +122,14 @@ class ExecResult:
     """Whether output past the limit was thrown away."""
     signal: int | None = None
     oom: bool = False
+    stdout_dropped: int = 0
+    """Bytes of stdout thrown away, where the backend counts them."""
+    stderr_dropped: int = 0
+    """Bytes of stderr thrown away, where the backend counts them."""
+    cpu_seconds: float | None = None
+    """Processor time of the command and all its children, where the backend measures it."""
+    max_rss_bytes: int | None = None
+    """The largest resident memory of one process, where the backend measures it."""
 
 
 @runtime_checkable
@@ -155,6 +210,17 @@ class SandboxCapabilities:
     tier: IsolationTier
     network_modes: tuple[str, ...] = ("none",)
     snapshots: bool = False
+    """`snapshot`, `fork` and specs with a `template`."""
+    pause: bool = False
+    expose: bool = False
+    watch: bool = False
+    pty: bool = False
+    attach: bool = False
+    """Whether a sandbox outlives its owner's process and can be attached to from another one."""
+    shared_processes: bool = False
+    """Whether commands see each other's processes; where not, what a command leaves behind ends with it."""
+    enforces: frozenset[str] = frozenset()
+    """The fields of `Resources` that are enforced here: `cpus`, `memory_bytes`, `disk_bytes`, `processes`, …"""
 
 
 @runtime_checkable
