@@ -1,0 +1,2 @@
+# Print each file named.
+for path; do cat "$path" 2>/dev/null; done

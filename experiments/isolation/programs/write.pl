@@ -1,0 +1,3 @@
+# Append a word to each file named: write WORD PATH...
+my ($word, @paths) = @ARGV;
+for my $path (@paths) { open(my $file, ">>", $path) or die "$path: $!"; print $file $word; close($file); }

@@ -1,0 +1,3 @@
+# Append a word to each file named: write WORD PATH...
+word=$1; shift
+for path; do printf %s "$word" >>"$path"; done
