@@ -14,7 +14,7 @@ from tumbler.contracts.agent import Agent, Demonstrator, Limits, Outcome
 from tumbler.contracts.environment import Environment, ExpertEnvironment, Verdict
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
-from tumbler.contracts.sandbox import Sandbox, SandboxBackend
+from tumbler.contracts.sandbox import NetworkPolicy, Sandbox, SandboxBackend
 from tumbler.contracts.values import JSON
 from tumbler.errors import ContractError, EpisodeTimeoutError, TumblerError
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
@@ -54,6 +54,8 @@ class EpisodeParts:
     """None where only experts act."""
     sandboxes: SandboxBackend | None
     limits: Limits
+    run: str = ""
+    """The run's name, for the labels of its sandboxes."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class _Attempt:
     recorder: Recorder
     clock: PhaseClock
     isolation: str | None = None
+    network: str | None = None
     first_observation: str = ""
 
     def details(self) -> dict[str, JSON]:
@@ -148,10 +151,10 @@ class LocalEpisodeRunner:
                 'backend; add one: backends = { sandbox = "bubblewrap", ... }'
             )
         with attempt.clock.phase("sandbox"):
-            labelled = replace(spec, labels={**spec.labels, "rollout": attempt.request.id})
-            sandbox = await self._parts.sandboxes.create(labelled)
+            labels = {**spec.labels, "trajectory": attempt.request.id, "run": self._parts.run}
+            sandbox = await self._parts.sandboxes.create(replace(spec, labels=labels))
         stack.push_async_callback(_shielded_delete, sandbox)
-        attempt.isolation = sandbox.tier
+        attempt.isolation, attempt.network = sandbox.tier, _described(spec.network)
         return sandbox
 
     def _source(self, request: RolloutRequest, environment: Environment) -> Source:
@@ -211,6 +214,7 @@ class LocalEpisodeRunner:
             tokenizer=self._parts.tokenizer.fingerprint,
             temperature=request.sampling.temperature,
             isolation=attempt.isolation,
+            network=attempt.network,
             attempt=request.attempt,
         )
 
@@ -219,6 +223,11 @@ class LocalEpisodeRunner:
             return
         for segment in attempt.recorder.segments:
             await self._parts.inference.release(f"{attempt.request.id}/{segment.id}")
+
+
+def _described(policy: NetworkPolicy) -> str:
+    """Return a network policy in words."""
+    return " ".join([policy.mode, *policy.hosts, *policy.cidrs]) if policy.mode == "allowlist" else policy.mode
 
 
 async def _shielded_delete(sandbox: Sandbox) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tumbler.testing.memory_sandbox import MemorySandbox, MemorySandboxBackend
     from tumbler.testing.model_suite import ModelSuite
     from tumbler.testing.samples import sample_task, sample_trajectory
+    from tumbler.testing.sandbox_complete_suite import CompleteSandboxSuite
     from tumbler.testing.sandbox_suite import SandboxSuite
     from tumbler.testing.suite import ContractSuite
     from tumbler.testing.training_suite import TrainingSuite
@@ -27,6 +28,7 @@ __all__ = [
     "AgentSuite",
     "AlgorithmSuite",
     "CharacterTokenizer",
+    "CompleteSandboxSuite",
     "ContextStrategySuite",
     "ContractSuite",
     "CountingSettings",
@@ -51,6 +53,7 @@ _MODULES = {
     "AgentSuite": "agent_suite",
     "AlgorithmSuite": "algorithm_suite",
     "CharacterTokenizer": "fakes",
+    "CompleteSandboxSuite": "sandbox_complete_suite",
     "ContextStrategySuite": "context_suite",
     "ContractSuite": "suite",
     "CountingSettings": "counting",

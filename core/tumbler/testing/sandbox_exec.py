@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from tumbler.contracts.sandbox import Sandbox, SandboxBackend, SandboxSpec
+from tumbler.contracts.sandbox import Sandbox, SandboxSpec
 from tumbler.errors import ExecFailed, ExecTimeout
-from tumbler.testing.sandbox_fixtures import LONG_S, SandboxFixtures, assert_still, until_exists
+from tumbler.testing.sandbox_fixtures import LONG_S, Boxes, SandboxFixtures, assert_still, until_exists
 
 __all__ = ["ExecTests"]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="class")
 class ExecTests(SandboxFixtures):
     """Results, environment, time-outs, background children and floods."""
 
@@ -81,9 +81,9 @@ class ExecTests(SandboxFixtures):
 
     # exec: environment and place
 
-    async def test_commands_start_in_the_working_directory(self, backend: SandboxBackend) -> None:
+    async def test_commands_start_in_the_working_directory(self, boxes: Boxes) -> None:
         """`cwd` is relative to it."""
-        sandbox = await backend.create(SandboxSpec(workdir="/data/project", files={"sub/file": b""}))
+        sandbox = await boxes(SandboxSpec(workdir="/data/project", files={"sub/file": b""}))
         assert (await sandbox.exec("pwd")).stdout == b"/data/project\n"
         assert (await sandbox.exec("pwd; ls", cwd="sub")).stdout == b"/data/project/sub\nfile\n"
         assert (await sandbox.exec("pwd", cwd="/tmp")).stdout == b"/tmp\n"
@@ -94,19 +94,17 @@ class ExecTests(SandboxFixtures):
         with pytest.raises(FileNotFoundError):
             await sandbox.exec("pwd", cwd="no/such/folder")
 
-    async def test_variables_of_spec_and_call_are_set(self, backend: SandboxBackend) -> None:
+    async def test_variables_of_spec_and_call_are_set(self, boxes: Boxes) -> None:
         """The call's win."""
-        sandbox = await backend.create(SandboxSpec(env={"A": "spec a", "B": "spec b"}))
+        sandbox = await boxes(SandboxSpec(env={"A": "spec a", "B": "spec b"}))
         result = await sandbox.exec('printf "%s,%s,%s" "$A" "$B" "$C"', env={"B": "call b", "C": ""})
         assert result.stdout == b"spec a,call b,"
         await sandbox.delete()
 
-    async def test_the_hosts_environment_does_not_leak(
-        self, backend: SandboxBackend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_the_hosts_environment_does_not_leak(self, boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
         """Secrets live in environments."""
         monkeypatch.setenv("TUMBLER_SUITE_SECRET", "do-not-leak")
-        sandbox = await backend.create(SandboxSpec())
+        sandbox = await boxes()
         result = await sandbox.exec("env; cat /proc/*/environ 2>/dev/null")
         assert b"do-not-leak" not in result.stdout
         await sandbox.delete()

@@ -4,14 +4,14 @@ import errno
 
 import pytest
 
-from tumbler.contracts.sandbox import Sandbox, SandboxBackend, SandboxSpec
+from tumbler.contracts.sandbox import Sandbox, SandboxSpec
 from tumbler.errors import PolicyDenied
-from tumbler.testing.sandbox_fixtures import SandboxFixtures
+from tumbler.testing.sandbox_fixtures import Boxes, SandboxFixtures
 
 __all__ = ["FileTests"]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="class")
 class FileTests(SandboxFixtures):
     """Contents, errors, and no way out."""
 
@@ -24,9 +24,9 @@ class FileTests(SandboxFixtures):
         assert await sandbox.read("/tmp/x") == b""
         assert (await sandbox.exec("wc -c <new/folder/file.bin; ls /tmp/x")).stdout.split() == [b"1280000", b"/tmp/x"]
 
-    async def test_the_specs_files_are_there_at_once(self, backend: SandboxBackend) -> None:
+    async def test_the_specs_files_are_there_at_once(self, boxes: Boxes) -> None:
         """Also for the first command."""
-        sandbox = await backend.create(SandboxSpec(files={"a": b"1", "b/c": b"\0\xff"}))
+        sandbox = await boxes(SandboxSpec(files={"a": b"1", "b/c": b"\0\xff"}))
         assert await sandbox.read("b/c") == b"\0\xff"
         assert (await sandbox.exec("cat a; find . -type f | sort")).stdout == b"1./a\n./b/c\n"
         await sandbox.delete()

@@ -11,7 +11,7 @@ from tumbler.testing.sandbox_fixtures import LONG_S, SandboxFixtures, assert_sti
 __all__ = ["SessionTests"]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="class")
 class SessionTests(SandboxFixtures):
     """State, order, streams that do not mix, time-outs and ends."""
 

@@ -51,6 +51,8 @@ class Header:
     """At which the policy was sampled and its log-probabilities taken."""
     isolation: str | None = None
     """The sandbox's tier as obtained; None without a sandbox."""
+    network: str | None = None
+    """What the sandbox could reach when it was made: `none`, `public`, or `allowlist` with its hosts and ranges."""
     attempt: int = 0
 
 

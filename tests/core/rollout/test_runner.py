@@ -12,12 +12,13 @@ from tumbler.contracts.context import Budget, Drop, Plan, Replace, State, Strate
 from tumbler.contracts.environment import StepResult, Task
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import Sampling
-from tumbler.contracts.sandbox import SandboxSpec
+from tumbler.contracts.sandbox import NetworkPolicy, SandboxSpec
 from tumbler.contracts.values import ToolCall
 from tumbler.errors import SandboxDied
 from tumbler.rollout.context import NamedStrategy
 from tumbler.rollout.runner import EpisodeParts, LocalEpisodeRunner
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference, TwoStepEnvironment, TwoStepSettings
+from tumbler.testing.memory_sandbox import MemorySandbox, MemorySandboxBackend
 from tumbler.trajectory import Anchor, Trajectory
 
 PartsMaker = Callable[..., EpisodeParts]
@@ -144,6 +145,37 @@ async def test_cancelling_an_episode_cancels_what_it_waits_for(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert Environment.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "written"),
+    [
+        (NetworkPolicy(), "none"),
+        (NetworkPolicy(mode="public"), "public"),
+        (
+            NetworkPolicy(mode="allowlist", hosts=("pypi.org:443",), cidrs=("192.0.2.0/24",)),
+            "allowlist pypi.org:443 192.0.2.0/24",
+        ),
+    ],
+)
+async def test_the_header_says_what_the_sandbox_was_and_its_labels_whose(
+    make_parts: PartsMaker, make_request: RequestMaker, policy: NetworkPolicy, written: str
+) -> None:
+    class Environment(TwoStepEnvironment):
+        def sandbox_spec(self, task: Task) -> SandboxSpec | None:
+            return SandboxSpec(network=policy, labels={"own": "label"})
+
+    class Obliging(MemorySandboxBackend):
+        async def create(self, spec: SandboxSpec) -> MemorySandbox:
+            made = await super().create(replace(spec, network=NetworkPolicy()))
+            made.tier = "process"
+            return made
+
+    backend = Obliging()
+    parts = make_parts(environment=lambda: Environment(TwoStepSettings()), sandboxes=backend, run="my-run")
+    trajectory = await LocalEpisodeRunner(parts)(make_request("r-7"))
+    assert (trajectory.header.isolation, trajectory.header.network) == ("process", written)
+    assert backend.sandboxes[0].spec.labels == {"own": "label", "trajectory": "r-7", "run": "my-run"}
 
 
 async def test_a_cancelled_episode_deletes_its_sandbox_first(

@@ -1,0 +1,1 @@
+"""Sandboxes that are plain processes in a private folder: for machines without isolation, by explicit choice."""
