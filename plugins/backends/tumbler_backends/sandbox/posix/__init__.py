@@ -1,0 +1,1 @@
+"""What sandbox backends on POSIX systems share; imports no backend."""
