@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tumbler.contracts.inference import InferenceBackend
     from tumbler.contracts.model import ModelSource
     from tumbler.contracts.sandbox import SandboxBackend
+    from tumbler.contracts.sandbox_service import SandboxService
     from tumbler.contracts.training import TrainingBackend
 
 __all__ = [
@@ -34,7 +35,8 @@ __all__ = [
     "ModelSpec",
 ]
 
-BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution"]
+BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution", "service"]
+"""What a backend can do. A run names one for each of the first four; `service` offers sandboxes to other machines."""
 ComponentKind: TypeAlias = Literal["environment", "algorithm", "agent", "context-strategy", "backend", "model"]
 
 
@@ -97,7 +99,14 @@ class BackendSpec(ComponentSpec):
     """A compute backend for one or more roles; the loaded class keeps the contract of each."""
 
     roles: tuple[BackendRole, ...]
-    load: "Callable[[], type[SandboxBackend] | type[InferenceBackend] | type[TrainingBackend] | type[ExecutionBackend]]"
+    load: """Callable[
+        [],
+        type[SandboxBackend]
+        | type[InferenceBackend]
+        | type[TrainingBackend]
+        | type[ExecutionBackend]
+        | type[SandboxService],
+    ]"""
 
 
 KINDS: dict[ComponentKind, type[ComponentSpec]] = {

@@ -19,6 +19,7 @@ COMMANDS = {
     "schema": "print the JSON Schema of registry.toml, for editors",
     "eval": "evaluate a model or a finished run",
     "report": "write the report of a finished run",
+    "sandbox": "serve sandboxes, run commands in them, and list, copy, remove and check them",
     "doctor": "tell what works on this machine, and how to get the rest",
     "new-plugin": "write a plugin package that passes its tests",
 }

@@ -69,6 +69,7 @@ def _role_contract(role: BackendRole) -> type:
     from tumbler.contracts.execution import ExecutionBackend
     from tumbler.contracts.inference import InferenceBackend
     from tumbler.contracts.sandbox import SandboxBackend
+    from tumbler.contracts.sandbox_service import SandboxService
     from tumbler.contracts.training import TrainingBackend
 
     contracts: dict[BackendRole, type] = {
@@ -76,5 +77,6 @@ def _role_contract(role: BackendRole) -> type:
         "inference": InferenceBackend,
         "training": TrainingBackend,
         "execution": ExecutionBackend,
+        "service": SandboxService,
     }
     return contracts[role]

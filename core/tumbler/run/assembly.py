@@ -94,6 +94,7 @@ def episode_parts(
         inference=inference,
         sandboxes=sandboxes,
         limits=resolved.limits,
+        run=resolved.name,
     )
 
 

@@ -1,0 +1,1 @@
+"""The parts of `tumbler sandbox`, one module for each group of commands."""

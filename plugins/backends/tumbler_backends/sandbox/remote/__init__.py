@@ -1,0 +1,1 @@
+"""The backend `remote`: sandboxes of a Tumbler sandbox service on another machine."""

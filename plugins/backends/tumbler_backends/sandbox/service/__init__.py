@@ -1,0 +1,1 @@
+"""The sandbox service: any backend behind HTTP, for several tenants."""
