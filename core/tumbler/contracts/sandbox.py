@@ -29,6 +29,7 @@ class Resources:
     cpus: float | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    """What the sandbox may write in all; the number of its files is limited in proportion."""
     processes: int | None = None
     open_files: int | None = None
     gpus: int | None = None

@@ -1,19 +1,15 @@
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tumbler.contracts.sandbox import SandboxBackend
-from tumbler.testing.sandbox_suite import SandboxSuite
+from tumbler.testing import CompleteSandboxSuite
 from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 
 
-class TestBubblewrapContract(SandboxSuite):
+class TestBubblewrapContract(CompleteSandboxSuite):
     def make_backend(self, folder: Path) -> SandboxBackend:
         return BubblewrapBackend(BubblewrapSettings(root=folder / "sandboxes", grace=0.2))
 
-    @pytest.fixture(autouse=True)
-    def nothing_is_left(self, tmp_path: Path) -> Iterator[None]:
-        yield
-        assert not list((tmp_path / "sandboxes").iterdir())
+    def leftovers(self, folder: Path) -> Sequence[object]:
+        return list((folder / "sandboxes").iterdir())

@@ -4,14 +4,14 @@ import os
 import pytest
 
 from tumbler.errors import PolicyDenied
-from tumbler_backends.sandbox.bubblewrap import files
+from tumbler_backends.sandbox.bubblewrap import opening
 from tumbler_backends.sandbox.bubblewrap.files import SandboxFiles, read_and_close
 
 
 @pytest.fixture(params=["openat2", "walk"])
 def store(request, tmp_path, monkeypatch):
     if request.param == "walk":
-        monkeypatch.setattr(files, "_OPENAT2", 100_000)  # no such call: as on an old kernel
+        monkeypatch.setattr(opening, "_OPENAT2", 100_000)  # no such call: as on an old kernel
     for folder in ("root/work", "root/tmp", "outside"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "outside/secret").write_text("secret")

@@ -179,8 +179,8 @@ async def test_files_and_shared_memory_are_bounded(tmp_path):
 
 
 async def test_what_cannot_be_enforced_is_refused_all_at_once(bubblewrap):
-    spec = SandboxSpec(resources=Resources(disk_bytes=1), isolation_min="vm", image="python:3.12")
-    with pytest.raises(CapabilityError, match=r"vm.*disk_bytes.*python:3\.12"):
+    spec = SandboxSpec(resources=Resources(disk_bytes=1, gpus=1), isolation_min="vm", image="python:3.12")
+    with pytest.raises(CapabilityError, match=r"vm.*disk_bytes.*gpus.*python:3\.12"):
         await bubblewrap.create(spec)
     for workdir in ("relative", "/", "/usr/x", "/proc", "/dev/../etc"):
         with pytest.raises(CapabilityError, match="workdir"):
@@ -198,12 +198,13 @@ async def test_a_folder_serves_as_image(bubblewrap, tmp_path):
     image = await _image(tmp_path / "image")
     sandbox = await bubblewrap.create(SandboxSpec(image=str(image), workdir="/home/user/project"))
     result = await sandbox.exec(
-        "echo /*; cat /home/user/note; pwd; echo x >file; echo y >/home/user/no || echo read-only"
+        "echo /*; cat /home/user/note; pwd; echo x >file; echo changed >/home/user/note; cat /home/user/note"
     )
     lines = result.stdout.decode().splitlines()
     assert "/usr" not in lines[0].split()
-    assert lines[1:] == ["from the image", "/home/user/project", "read-only"]
+    assert lines[1:] == ["from the image", "/home/user/project", "changed"]
     assert await sandbox.read("file") == b"x\n"
+    assert (image / "home/user/note").read_text() == "from the image\n"
     await sandbox.delete()
 
 

@@ -1,25 +1,44 @@
 """Refuse, before anything starts, what this backend cannot enforce."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from tumbler.contracts.sandbox import SandboxSpec
+from tumbler.contracts.sandbox import Mount, SandboxSpec
 from tumbler.errors import CapabilityError
 from tumbler_backends.sandbox.bubblewrap.host import Host
+from tumbler_backends.sandbox.bubblewrap.images import ImageStore
 
 __all__ = ["require_enforceable"]
 
+_TAKEN: Final = ("proc", "dev", "run", "sys")
+_LEAST_DISK_BYTES: Final = 1 << 16
 
-def require_enforceable(spec: SandboxSpec, host: Host) -> None:
-    """Raise `CapabilityError` that names every demand of `spec` that cannot be met here."""
-    problems = [*_isolation_problems(spec), *_resource_problems(spec, host), *_image_problems(spec)]
+
+def require_enforceable(spec: SandboxSpec, host: Host, images: ImageStore, modes: Sequence[str]) -> None:
+    """Raise `CapabilityError` that names every demand of `spec` that cannot be met here.
+
+    Args:
+        spec: what is asked for.
+        host: what there is.
+        images: the images that are known.
+        modes: the network modes that are offered.
+    """
+    problems = [
+        *_isolation_problems(spec, modes),
+        *_resource_problems(spec, host),
+        *_image_problems(spec, images),
+        *_mount_problems(spec.mounts, host.settings.mountable),
+    ]
     if problems:
         raise CapabilityError(f"the bubblewrap backend cannot make this sandbox: {'; '.join(problems)}")
 
 
-def _isolation_problems(spec: SandboxSpec) -> list[str]:
+def _isolation_problems(spec: SandboxSpec, modes: Sequence[str]) -> list[str]:
     problems = []
-    if spec.network.mode != "none":
-        problems.append(f"network mode {spec.network.mode!r} is not offered, only 'none'")
+    if spec.network.mode not in modes:
+        offered = ", ".join(repr(mode) for mode in modes)
+        problems.append(f"network mode {spec.network.mode!r} is not offered, only {offered} (others need nft and ip)")
     if spec.isolation_min in {"gvisor", "vm"}:
         problems.append(f"isolation_min {spec.isolation_min!r} is stronger than its 'namespace'")
     return problems
@@ -28,8 +47,10 @@ def _isolation_problems(spec: SandboxSpec) -> list[str]:
 def _resource_problems(spec: SandboxSpec, host: Host) -> list[str]:
     asked = spec.resources
     problems = []
-    if asked.disk_bytes is not None:
-        problems.append("disk_bytes cannot be enforced without file-system quotas")
+    if asked.disk_bytes is not None and asked.disk_bytes < _LEAST_DISK_BYTES:
+        problems.append(f"disk_bytes {asked.disk_bytes} are too few, at least {_LEAST_DISK_BYTES} are needed")
+    if asked.gpus:
+        problems.append("gpus cannot be handed to a sandbox")
     if asked.memory_bytes is not None and "memory" not in host.controllers:
         problems.append("memory_bytes needs a writable memory cgroup")
     if asked.cpus is not None and "cpu" not in host.controllers:
@@ -39,11 +60,28 @@ def _resource_problems(spec: SandboxSpec, host: Host) -> list[str]:
     return problems
 
 
-def _image_problems(spec: SandboxSpec) -> list[str]:
+def _image_problems(spec: SandboxSpec, images: ImageStore) -> list[str]:
     if spec.image is None:
         return []
-    shell = Path(spec.image, "bin", "sh")
-    # The link may point into the image, where the host cannot follow it.
-    if shell.exists() or shell.is_symlink():
-        return []
-    return [f"image {spec.image!r} is not a folder with bin/sh (image names are for other backends)"]
+    if spec.template is not None:
+        return ["a template and an image exclude each other"]
+    try:
+        images.require(spec.image)
+    except CapabilityError as error:
+        return [str(error)]
+    return []
+
+
+def _mount_problems(mounts: Sequence[Mount], mountable: Sequence[Path]) -> list[str]:
+    problems = []
+    allowed = [folder.resolve() for folder in mountable]
+    for mount in mounts:
+        source, parts = Path(mount.source), Path(mount.target).parts
+        real = source.resolve()
+        if not any(real.is_relative_to(folder) for folder in allowed):
+            problems.append(f"mount source {mount.source!r} lies in no folder of the setting `mountable`")
+        elif not source.is_absolute() or not real.exists():
+            problems.append(f"mount source {mount.source!r} is not an absolute path of something that exists")
+        if len(parts) < 2 or parts[0] != "/" or ".." in parts or parts[1] in _TAKEN:
+            problems.append(f"mount target {mount.target!r} is not an absolute path outside of /{', /'.join(_TAKEN)}")
+    return problems

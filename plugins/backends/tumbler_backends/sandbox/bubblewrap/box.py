@@ -6,17 +6,24 @@ import itertools
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from tumbler.contracts.sandbox import SandboxSpec
-from tumbler.errors import SandboxDied, SandboxStartFailed
-from tumbler_backends.sandbox.bubblewrap.capture import Capture, OutputPair
+from tumbler.contracts.sandbox import Resources, SandboxSpec
+from tumbler.contracts.sandbox_control import SandboxUsage
+from tumbler.errors import SandboxDied, SandboxError, SandboxStartFailed, SandboxUnavailable
+from tumbler_backends.sandbox.bubblewrap.capture import Capture
 from tumbler_backends.sandbox.bubblewrap.cgroups import Cgroup
+from tumbler_backends.sandbox.bubblewrap.freezing import freezer_for
 from tumbler_backends.sandbox.bubblewrap.host import Host
-from tumbler_backends.sandbox.bubblewrap.layout import Layout, environment_arguments, namespace_arguments
-from tumbler_backends.sandbox.bubblewrap.owners import remove_tree
+from tumbler_backends.sandbox.bubblewrap.layout import environment_arguments, namespace_arguments
+from tumbler_backends.sandbox.bubblewrap.pausing import PauseClock
+from tumbler_backends.sandbox.bubblewrap.pipes import OutputPair
 from tumbler_backends.sandbox.bubblewrap.process import BubblewrapProcess
+from tumbler_backends.sandbox.bubblewrap.removal import remove_tree
+from tumbler_backends.sandbox.bubblewrap.runner import READY, RUNNER, TERMINAL_RUNNER
+from tumbler_backends.sandbox.bubblewrap.spare import Spare
+from tumbler_backends.sandbox.bubblewrap.storage import Storage
 
 __all__ = ["Box"]
 
@@ -24,31 +31,50 @@ __all__ = ["Box"]
 class Box:
     """A sandbox's folder, limits and running processes. An idle one is a folder and nothing else."""
 
-    def __init__(self, host: Host, name: str, spec: SandboxSpec) -> None:
-        """Plan the sandbox `name`; `make` makes it."""
+    def __init__(self, host: Host, name: str, spec: SandboxSpec, storage: Storage) -> None:
+        """Plan the sandbox `name` with its files in `storage`; `make` makes it."""
         self.host = host
         self.name = name
         self.spec = spec
-        self.layout = Layout.of(host.folder / name, spec)
-        self._image = Path(spec.image) if spec.image is not None else None
-        self._resources = host.resources(spec.resources)
+        self.storage = storage
+        self.layout = storage.layout
+        self._resources = _with_one_more(host.resources(spec.resources))
         self._limits = host.process_limits(self._resources)
         self._numbers = itertools.count(1)
         self._free: list[int] = []
         self._processes: set[BubblewrapProcess] = set()
         self._left_over: set[Capture] = set()
+        self._watches: set[asyncio.Task[None]] = set()
         self._cgroup: Cgroup | None = None
+        self._cpu_seconds = 0.0
+        self._spare = Spare(lambda: self._spawn(["--as-pid-1", "--", *RUNNER]))
+        self._freezer = freezer_for(name, host.cgroups, self._members)
+        self._pausing = asyncio.Lock()
+        self._starts = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.clock = PauseClock()
+        """Measures time-outs: it stands still while the sandbox is paused."""
         self._oom_kills = 0
         self._end: str | None = None
+        self._cause: str | None = None
+        self.used = time.monotonic()
+        """When somebody last asked for something, or a process ended, on the monotonic clock."""
         self._arguments: list[str] = []
 
     def make(self) -> None:
         """Make the folders."""
-        self.layout.make()
+        self.storage.make()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Get ready to start processes where the folders are there; what an earlier owner's left in them goes."""
+        for left in self.layout.control.iterdir():
+            left.unlink()
         shared_memory = self.host.settings.shared_memory_bytes
         self._arguments = [
-            *namespace_arguments(self.spec.env),
-            *self.layout.arguments(self._image, self.host.etc, shared_memory),
+            *namespace_arguments(self.spec.env, self.layout.user),
+            *self.storage.arguments(self.host.etc, shared_memory),
         ]
 
     @property
@@ -57,9 +83,15 @@ class Box:
         return self._end
 
     def require(self) -> None:
-        """Raise `SandboxDied` once the sandbox is gone."""
+        """Count as a use; raise `SandboxDied` once the sandbox is gone."""
         if self._end is not None:
-            raise SandboxDied(f"sandbox {self.name} is gone: {self._end}; create another")
+            raise SandboxDied(f"sandbox {self.name} is gone: {self._end}; create another", self._cause)
+        self.used = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a process runs here."""
+        return len(self._processes) > self._spare.waits
 
     def number(self) -> int:
         """Return a number for the files of one shell; nothing else in the sandbox has it."""
@@ -84,39 +116,75 @@ class Box:
         else:
             self._free.append(number)
 
-    async def start(self, program: Sequence[str], environment: Mapping[str, str]) -> tuple[BubblewrapProcess, bytes]:
-        """Start a program that says a word over its stdin once it runs; return it, with limits set, and the word."""
-        async with self.host.starts:
-            self.require()
-            began = time.perf_counter()
-            process = self._spawn([*environment_arguments(environment), "--", *program])
+    async def start(
+        self, environment: Mapping[str, str], terminal: Callable[[int], bytes] | None = None
+    ) -> BubblewrapProcess:
+        """Start a runner, with limits set, that waits for the name of its script.
+
+        `terminal` makes a terminal for a runner of the given pid, and returns what to tell the runner.
+        """
+        if not await self.clock.resumed(self.spec.startup_timeout):
+            raise SandboxUnavailable(f"sandbox {self.name} is paused: resume it first")
+        with self._starting():
+            async with self.host.starts:
+                return await self._start(environment, terminal)
+
+    async def pause(self) -> None:
+        """Freeze all processes; time-outs stand still, and new commands wait. Safe to call twice."""
+        self.require()
+        async with self._pausing:
+            if self.clock.paused:
+                return
+            self.clock.pause()
             try:
-                word, pid = await process.ready(self.spec.startup_timeout)
-                await asyncio.to_thread(self._limit, pid)
-            except BaseException as error:
-                process.kill()
-                self.host.metrics.start_failures += 1
-                self.require()
-                if isinstance(error, OSError):
-                    raise SandboxStartFailed(f"the limits of sandbox {self.name} could not be set: {error}") from error
+                self._spare.drop()
+                await self._quiet.wait()
+                await self._freeze()
+            except BaseException:
+                await self._thaw()
                 raise
-        self.host.metrics.processes_started += 1
-        self.host.metrics.start_seconds += time.perf_counter() - began
-        return process, word
 
-    def ran_out_of_memory(self) -> bool:
-        """Tell whether the kernel killed a process here for want of memory since the last call."""
+    async def resume(self) -> None:
+        """Undo `pause`. Safe to call twice."""
+        self.require()
+        async with self._pausing:
+            await self._thaw()
+
+    def usage(self) -> SandboxUsage:
+        """Measure what the processes use; `disk_bytes` is not known here."""
+        self.require()
+        memory, most = self._cgroup.memory() if self._cgroup is not None else (None, None)
+        return SandboxUsage(
+            cpu_seconds=self._cpu_seconds
+            + sum(process.cpu_seconds() for process in self._processes if process.usage is None),
+            memory_bytes=memory,
+            memory_peak_bytes=most,
+            processes=len(self._members()),
+        )
+
+    def watch(self, watching: Coroutine[None, None, None]) -> None:
+        """Run what sees a process to its end; `dispose` waits for it."""
+        task = asyncio.get_running_loop().create_task(watching)
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+    def out_of_memory_kills(self) -> int:
+        """Return how many processes the kernel killed here so far for want of memory."""
         seen = self._cgroup.oom_kills() if self._cgroup is not None else 0
-        more, self._oom_kills = seen - self._oom_kills, seen
-        self.host.metrics.out_of_memory_kills += more
-        return more > 0
+        self.host.metrics.out_of_memory_kills += max(0, seen - self._oom_kills)
+        self._oom_kills = max(seen, self._oom_kills)
+        return self._oom_kills
 
-    async def dispose(self, why: str) -> None:
-        """Kill all processes and remove every trace."""
-        self._end = self._end or why
+    async def dispose(self, why: str, cause: str = "deleted") -> None:
+        """Kill all processes and remove every trace; later calls report `why` and its one-word `cause`."""
+        self._end, self._cause = self._end or why, self._cause if self._end else cause
+        await self._thaw()
+        self._spare.drop()
         await asyncio.gather(*(process.killed() for process in tuple(self._processes)))
+        await asyncio.gather(*self._watches, return_exceptions=True)
         for capture in self._left_over:
             capture.close()
+        await self.storage.room.leave()
         await asyncio.to_thread(self._remove)
 
     def abandon(self) -> None:
@@ -124,25 +192,136 @@ class Box:
         self._end = self._end or "its owner ended"
         for process in self._processes:
             process.kill()
+        self.storage.room.close()
         with contextlib.suppress(OSError):
             remove_tree(self.layout.folder)
+
+    def _members(self) -> list[int]:
+        """Return the host's pids of all that runs inside."""
+        members = self._cgroup.members() if self._cgroup is not None else None
+        if members is not None:
+            return members
+        return [pid for process in tuple(self._processes) for pid in process.members()]
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Count a start: a pause waits for it, lest it stands still in its middle."""
+        self._starts += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._starts -= 1
+            if self._starts == 0:
+                self._quiet.set()
+
+    async def _start(
+        self, environment: Mapping[str, str], terminal: Callable[[int], bytes] | None
+    ) -> BubblewrapProcess:
+        self.require()
+        began = time.perf_counter()
+        process = await self._ready_spare() if terminal is None and not environment else None
+        if process is None:
+            runner = RUNNER if terminal is None else TERMINAL_RUNNER
+            process = await self._spawn(["--as-pid-1", *environment_arguments(environment), "--", *runner])
+            await self._make_ready(process, terminal)
+        self.host.metrics.processes_started += 1
+        self.host.metrics.start_seconds += time.perf_counter() - began
+        return process
+
+    async def _freeze(self) -> None:
+        try:
+            await asyncio.to_thread(self._freezer.freeze)
+        except OSError as error:  # TimeoutError is one
+            raise SandboxUnavailable(f"sandbox {self.name} could not be paused: {error}") from error
+        for process in self._processes:
+            process.thaw = self._freezer.release
+
+    async def _thaw(self) -> None:
+        if not self.clock.paused:
+            return
+        for process in self._processes:
+            process.thaw = None
+        await asyncio.to_thread(self._freezer.thaw)
+        self.clock.resume()
 
     def _remove(self) -> None:
         if self._cgroup is not None:
             self._cgroup.remove()
         remove_tree(self.layout.folder)
 
-    def _spawn(self, arguments: Sequence[str]) -> BubblewrapProcess:
+    async def _make_ready(self, process: BubblewrapProcess, terminal: Callable[[int], bytes] | None) -> None:
+        try:
+            await self._bring_up(process, terminal)
+        except BaseException as error:
+            process.kill()
+            self.host.metrics.start_failures += 1
+            self.require()
+            if isinstance(error, OSError) and not isinstance(error, SandboxError):
+                raise SandboxStartFailed(f"the limits of sandbox {self.name} could not be set: {error}") from error
+            raise
+
+    async def _bring_up(self, process: BubblewrapProcess, terminal: Callable[[int], bytes] | None) -> None:
+        timeout = self.spec.startup_timeout
+        first = await process.admit(self._limit, timeout)
+        word = await process.hear(timeout)
+        if terminal is not None:
+            process.send(terminal(first))
+            word = await process.hear(timeout)
+        if word != READY:
+            raise SandboxStartFailed(f"the shell of sandbox {self.name} said {word!r} in place of {READY!r}", "create")
+
+    async def _ready_spare(self) -> BubblewrapProcess | None:
+        """Return the spare process; None where there is none, or somebody has killed it."""
+        process = self._spare.take()
+        if not self.host.starts.locked():
+            self._spare.prepare()
+        if process is None:
+            return None
+        try:
+            await self._make_ready(process, None)
+        except SandboxStartFailed:
+            self.require()
+            return None
+        return process
+
+    async def _spawn(self, arguments: Sequence[str]) -> BubblewrapProcess:
+        room = self.storage.room
+        words, descriptors = await room.acquire()
+        try:
+            self.require()
+            namespaces = room.namespaces
+            network = None
+            if namespaces is not None and namespaces.user is None and namespaces.mount is None:
+                words, network = (), namespaces.network
+            process = self._spawn_in(words, descriptors, arguments, network)
+        except BaseException:
+            room.release()
+            raise
+        process.dead.add_done_callback(self._left)
+        return process
+
+    def _left(self, _: "asyncio.Future[None]") -> None:
+        self.used = time.monotonic()
+        self.storage.room.release()
+
+    def _spawn_in(
+        self, words: Sequence[str], descriptors: Sequence[int], arguments: Sequence[str], network: int | None
+    ) -> BubblewrapProcess:
         # bwrap reads the filter to its end, so each process needs its own position in it.
         seccomp = os.open(f"/proc/self/fd/{self.host.seccomp}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            command = [self.host.bwrap, *self._arguments, "--seccomp", str(seccomp), *arguments]
-            process = BubblewrapProcess(command, seccomp)
+            options = [*self._arguments, "--seccomp", str(seccomp), *arguments]
+            process = BubblewrapProcess([*words, self.host.bwrap], options, (seccomp, *descriptors), network)
         finally:
             os.close(seccomp)
         self._processes.add(process)
+        process.exited.add_done_callback(lambda _: self._count(process))
         process.dead.add_done_callback(lambda _: self._processes.discard(process))
         return process
+
+    def _count(self, process: BubblewrapProcess) -> None:
+        self._cpu_seconds += process.usage.cpu_seconds if process.usage is not None else 0.0
 
     def _limit(self, pid: int) -> None:
         if self._cgroup is None:
@@ -150,3 +329,8 @@ class Box:
         self._cgroup.join(pid)
         for kind, limit in self._limits:
             resource.prlimit(pid, kind, (limit, limit))
+
+
+def _with_one_more(resources: Resources) -> Resources:
+    """Allow for the shell that waits for the command."""
+    return replace(resources, processes=resources.processes + 1 if resources.processes is not None else None)

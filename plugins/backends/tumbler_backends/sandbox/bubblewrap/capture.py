@@ -1,13 +1,13 @@
-"""Read a command's output in the event loop, keeping no more than a limit; knows no sandbox."""
+"""Read output in the event loop as it comes, keeping no more than a limit; knows no sandbox."""
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-__all__ = ["Capture", "OutputPair"]
+__all__ = ["Capture", "Tap"]
 
 _CHUNK: Final = 1 << 16
 _FLOOD_PIPE: Final = 1 << 20
@@ -31,13 +31,19 @@ class Capture:
         self._data = bytearray()
         self._sink: int | None = None
         self._released = False
-        self.truncated = False
+        self._listener: Callable[[bytes], None] | None = None
+        self.dropped = 0
+        """How many bytes past the limit were thrown away."""
         self._loop.add_reader(descriptor, self._read_once)
 
     @property
     def data(self) -> bytes:
         """Return what was kept so far."""
         return bytes(self._data)
+
+    def listen(self, heard: Callable[[bytes], None]) -> None:
+        """Call `heard` with each piece that comes, kept or dropped, until `finish`."""
+        self._listener = heard
 
     def finish(self) -> bytes:
         """Return what has arrived; what a left-over writer sends from now on is read and dropped."""
@@ -46,7 +52,7 @@ class Capture:
                 break
         kept = self.data
         self._data.clear()
-        self._limit, self._released = 0, True
+        self._limit, self._released, self._listener = 0, True, None
         return kept
 
     def close(self) -> None:
@@ -69,7 +75,7 @@ class Capture:
         if self._descriptor < 0:
             return False
         try:
-            count = self._keep() if len(self._data) < self._limit else self._drop()
+            count = self._take()
         except BlockingIOError:
             return False
         if count == 0:
@@ -77,6 +83,19 @@ class Capture:
             if self._on_end is not None:
                 self._on_end()
         return count > 0
+
+    def _take(self) -> int:
+        if self._listener is not None:
+            return self._share(self._listener)
+        return self._keep() if len(self._data) < self._limit else self._drop()
+
+    def _share(self, listener: Callable[[bytes], None]) -> int:
+        piece = os.read(self._descriptor, _CHUNK)
+        kept = piece[: self._limit - len(self._data)]
+        self._data += kept
+        self.dropped += len(piece) - len(kept)
+        listener(piece)
+        return len(piece)
 
     def _keep(self) -> int:
         piece = os.read(self._descriptor, min(_CHUNK, self._limit - len(self._data)))
@@ -89,8 +108,8 @@ class Capture:
             self._sink = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
             self._enlarge()
         count = self._splice()
-        if count and not self._released:
-            self.truncated = True
+        if not self._released:
+            self.dropped += count
         return count
 
     def _enlarge(self) -> None:
@@ -105,52 +124,46 @@ class Capture:
         return os.splice(self._descriptor, self._sink, _FLOOD_PIPE, flags=os.SPLICE_F_NONBLOCK)
 
 
-class OutputPair:
-    """The named pipes that one command writes its stdout and stderr to.
+class Tap:
+    """One stream of output, all of which is handed on as it comes.
 
-    No two commands share a pipe as long as anybody may still write to it: that keeps a background
-    child's late output out of later results. The pipes lie in a folder that the sandbox sees
-    read-only: it can open them, not replace them. Those without writers stay for the next command,
-    because making files is slow on file systems that are busy.
+    Takes over `descriptor`, a non-blocking pipe end or the master of a terminal.
     """
 
-    def __init__(self, folder: Path, number: int, limit: int) -> None:
-        """Read up to `limit` bytes each of the pipes `<number>o` and `<number>e` in `folder`."""
-        self._paths = (folder / f"{number}o", folder / f"{number}e")
-        stdout = _open_pipe(self._paths[0])
-        try:
-            stderr = _open_pipe(self._paths[1])
-        except OSError:
-            os.close(stdout)
-            raise
-        self._stdout, self._stderr = Capture(stdout, limit), Capture(stderr, limit)
+    def __init__(self, descriptor: int, heard: Callable[[bytes], None]) -> None:
+        """Start reading in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = descriptor
+        self._heard = heard
+        self._loop.add_reader(descriptor, self._read_once)
 
-    def finish(self) -> tuple[bytes, bytes, bool]:
-        """Return stdout, stderr and whether either was cut."""
-        stdout, stderr = self._stdout.finish(), self._stderr.finish()
-        return stdout, stderr, self._stdout.truncated or self._stderr.truncated
-
-    @property
-    def captures(self) -> tuple[Capture, ...]:
-        """Return the streams that somebody may still write to."""
-        return tuple(capture for capture in (self._stdout, self._stderr) if capture.open)
-
-    def remove(self) -> None:
-        """Remove the pipes from the folder; who has them open goes on."""
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Hand on what has arrived, and close."""
+        for _ in range(_FINAL_READS):
+            if not self._read_once():
+                break
+        self.close()
 
     def close(self) -> None:
-        """Remove the pipes and stop reading."""
-        self.remove()
-        self._stdout.close()
-        self._stderr.close()
+        """Stop reading. Safe to call twice."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-
-def _open_pipe(path: Path) -> int:
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        os.mkfifo(path, 0o600)
-        return os.open(path, flags)
+    def _read_once(self) -> bool:
+        if self._descriptor < 0:
+            return False
+        try:
+            piece = os.read(self._descriptor, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal's way to say that nobody has it open
+                raise
+            piece = b""
+        if not piece:
+            self.close()
+            return False
+        self._heard(piece)
+        return True

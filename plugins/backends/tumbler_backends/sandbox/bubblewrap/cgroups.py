@@ -1,22 +1,24 @@
 """Limit and count what a sandbox uses through cgroups, v1 or v2, where they are writable."""
 
+import os
 import re
 import signal
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from os import kill
 from pathlib import Path
 from typing import Final
 
 from tumbler.contracts.sandbox import Resources
 
-__all__ = ["Cgroup", "CgroupParent", "find_parents", "kill_and_remove", "kill_until_gone"]
+__all__ = ["Cgroup", "CgroupParent", "find_parents", "kill_and_remove", "kill_until_gone", "move"]
 
-_CONTROLLERS: Final = ("pids", "memory", "cpu")
+_CONTROLLERS: Final = ("pids", "memory", "cpu", "freezer")
 _PERIOD_MICROSECONDS: Final = 100_000
 _ATTEMPTS: Final = 100
 _PAUSE_S: Final = 0.02
+_UNIFIED: Final = 2
+_MEMORY_USED: Final = ("memory.usage_in_bytes", "memory.max_usage_in_bytes")
 _SWAP: Final = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 _OOM_KILLS: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -72,20 +74,52 @@ class Cgroup:
     def join(self, pid: int) -> None:
         """Move a process in; its children follow."""
         for folder in self._folders:
-            (folder / "cgroup.procs").write_text(str(pid))
+            move(pid, folder)
 
     def oom_kills(self) -> int:
         """Return how many processes the kernel killed here for want of memory."""
+        found = self._folder_of("memory")
+        if found is None:
+            return 0
+        folder, version = found
+        kills = _OOM_KILLS.search(_content(folder / ("memory.events" if version == _UNIFIED else "memory.oom_control")))
+        return int(kills[1]) if kills else 0
+
+    def memory(self) -> tuple[int | None, int | None]:
+        """Return the bytes used now, and the most that were ever used; None where that is not known."""
+        found = self._folder_of("memory")
+        if found is None:
+            return None, None
+        folder, version = found
+        names = ("memory.current", "memory.peak") if version == _UNIFIED else _MEMORY_USED
+        now, most = (_content(folder / name).strip() for name in names)
+        return int(now) if now else None, int(most) if most else None
+
+    def members(self) -> list[int] | None:
+        """Return the pids of the processes in it; None where no hierarchy tells."""
+        for folder in self._folders:
+            return [int(pid) for pid in _content(folder / "cgroup.procs").split()]
+        return None
+
+    def _folder_of(self, controller: str) -> tuple[Path, int] | None:
         for folder, parent in self._folders.items():
-            if "memory" in parent.controllers:
-                name = "memory.events" if parent.version == 2 else "memory.oom_control"
-                found = _OOM_KILLS.search((folder / name).read_text())
-                return int(found[1]) if found else 0
-        return 0
+            if controller in parent.controllers:
+                return folder, parent.version
+        return None
 
     def remove(self) -> None:
         """Kill what is left and remove the folders."""
         kill_until_gone(self._folders)
+
+
+def move(pid: int, folder: Path) -> None:
+    """Move a process into a cgroup. Raises `ProcessLookupError` where it is gone."""
+    # In one write and without buffers: this is on the way of every command.
+    descriptor = os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"%d" % pid)
+    finally:
+        os.close(descriptor)
 
 
 def kill_until_gone(folders: Iterable[Path]) -> bool:
@@ -123,20 +157,22 @@ def _remove_one(folder: Path) -> bool:
 
 
 def _kill_members(folder: Path) -> None:
+    if (folder / "freezer.state").exists():  # what is frozen does not die
+        (folder / "freezer.state").write_text("THAWED")
     try:
         members = (folder / "cgroup.procs").read_text().split()
     except OSError:  # removed meanwhile
         return
     for member in members:
         try:
-            kill(int(member), signal.SIGKILL)
+            os.kill(int(member), signal.SIGKILL)
         except ProcessLookupError:
             continue
 
 
 def _limits(parent: CgroupParent, resources: Resources) -> list[tuple[str, str]]:
     limits = []
-    unified = parent.version == 2
+    unified = parent.version == _UNIFIED
     if "pids" in parent.controllers and resources.processes is not None:
         limits.append(("pids.max", str(resources.processes)))
     if "memory" in parent.controllers and resources.memory_bytes is not None:
@@ -151,6 +187,14 @@ def _limits(parent: CgroupParent, resources: Resources) -> list[tuple[str, str]]
         quota = max(1000, round(resources.cpus * _PERIOD_MICROSECONDS))
         limits.append(("cpu.max", f"{quota} {_PERIOD_MICROSECONDS}") if unified else ("cpu.cfs_quota_us", str(quota)))
     return limits
+
+
+def _content(file: Path) -> str:
+    """Return what a control file says; nothing where this kernel has none of that name."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _set(file: Path, value: str) -> None:

@@ -1,6 +1,7 @@
 """What all sandboxes of one backend instance share: program, limits, filter, counters."""
 
 import asyncio
+import math
 import os
 import resource
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 __all__ = ["Host", "Metrics"]
 
 _ROOT_USER: Final = 0
+
+
+_START_BOUNDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)
+"""Seconds."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +40,18 @@ class Metrics:
     out_of_memory_kills: int = 0
     owners_reaped: int = 0
     """Dead owners whose folders, cgroups and processes were removed."""
+    sandboxes_adopted: int = 0
+    """Sandboxes of a dead owner of the same name that were taken over."""
+    infra_failures: int = 0
+    """Sandboxes that could not be made for reasons of the infrastructure."""
+    ready_seconds: dict[float, int] = field(default_factory=lambda: dict.fromkeys(_START_BOUNDS, 0))
+    """Upper bound in seconds → how many sandboxes were made within it."""
+
+    def count_ready(self, seconds: float) -> None:
+        """Count a sandbox that took `seconds` to make."""
+        self.sandboxes_created += 1
+        for bound in self.ready_seconds:
+            self.ready_seconds[bound] += seconds <= bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +75,15 @@ class Host:
         return frozenset[str]().union(*(parent.controllers for parent in self.cgroups.values()))
 
     @property
+    def enforced(self) -> frozenset[str]:
+        """Return the fields of `Resources` that hold here."""
+        limits = {"memory": "memory_bytes", "cpu": "cpus", "pids": "processes"}
+        found = {limits[controller] for controller in self.controllers if controller in limits}
+        if self.counts_processes_by_rlimit:
+            found.add("processes")
+        return frozenset({*found, "open_files", "disk_bytes"})
+
+    @property
     def counts_processes_by_rlimit(self) -> bool:
         """Tell whether RLIMIT_NPROC holds a sandbox: it counts per user namespace, but never the host's root."""
         return os.getuid() != _ROOT_USER
@@ -67,6 +93,7 @@ class Host:
         return Resources(
             cpus=asked.cpus,
             memory_bytes=asked.memory_bytes or self.settings.memory_bytes,
+            disk_bytes=asked.disk_bytes,
             processes=asked.processes or self.settings.processes,
             open_files=asked.open_files or self.settings.open_files,
         )

@@ -1,25 +1,26 @@
-"""Who owns which folder of sandboxes, and removing those of dead owners; starts no sandbox."""
+"""Who owns which folder of sandboxes, and taking over or removing those of dead owners; starts no sandbox."""
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
-import shutil
 import stat
-import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from tumbler.errors import SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.cgroups import kill_until_gone
+from tumbler_backends.sandbox.bubblewrap.opening import opened
+from tumbler_backends.sandbox.bubblewrap.removal import remove_tree
 
-__all__ = ["Owner", "OwnerRecord", "claim", "default_root", "reap", "remove_tree"]
+__all__ = ["REAPED", "Owner", "OwnerRecord", "claim", "default_root", "locked", "new_owner_name", "read_owner"]
 
+REAPED: Final = ".reaped-"
+"""How the names of folders begin that somebody is removing."""
 _RECORD: Final = "owner.json"
-_REAPED: Final = ".reaped-"
 _CLAIMED: Final = ".claimed-"
 
 
@@ -34,9 +35,11 @@ class OwnerRecord:
     pid_namespace: str
     cgroups: tuple[str, ...] = ()
     """The cgroup folders that go with the owner."""
+    named: bool = False
+    """Whether another process may come under the same name and take over."""
 
     @classmethod
-    def of_this_process(cls, cgroups: Iterable[Path]) -> "OwnerRecord":
+    def of_this_process(cls, cgroups: Iterable[Path], *, named: bool = False) -> "OwnerRecord":
         """Describe this process."""
         return cls(
             pid=os.getpid(),
@@ -44,6 +47,7 @@ class OwnerRecord:
             boot_id=_boot_id(),
             pid_namespace=_pid_namespace(),
             cgroups=tuple(str(folder) for folder in cgroups),
+            named=named,
         )
 
     def is_dead(self) -> bool:
@@ -52,6 +56,12 @@ class OwnerRecord:
             return True
         return self.pid_namespace == _pid_namespace() and _start_time(self.pid) != self.start_time
 
+    def save(self, folder: Path) -> None:
+        """Write it into the owner's folder in one step."""
+        temporary = folder / f".{_RECORD}"
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.replace(folder / _RECORD)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
@@ -59,6 +69,8 @@ class Owner:
 
     name: str
     folder: Path
+    predecessor: OwnerRecord | None = None
+    """The dead owner of the same name whose sandboxes are here."""
 
     def release(self) -> None:
         """Remove the folder and all in it."""
@@ -71,17 +83,20 @@ def default_root() -> Path:
     return Path(base) / f"tumbler-{os.getuid()}" / "sandboxes"
 
 
-def claim(root: Path, name: str, cgroups: Sequence[Path]) -> Owner:
-    """Make the owner's folder together with its record; nobody sees one without the other.
+def claim(root: Path, name: str, cgroups: Sequence[Path], *, named: bool = False) -> Owner:
+    """Make the owner's folder together with its record, or take over the one of a dead owner of this name.
 
-    Raises `SandboxUnavailable` where the folder cannot be made, or belongs to another user.
+    Raises `SandboxUnavailable` where the folder cannot be made, belongs to another user, or has a
+    living owner.
     """
+    record = OwnerRecord.of_this_process(cgroups, named=named)
     try:
         _make_private(root)
-        fresh = root / f"{_CLAIMED}{name}"
+        if named and (root / name).is_dir():
+            return _take_over(root / name, record)
+        fresh = root / f"{_CLAIMED}{name}-{secrets.token_hex(4)}"
         fresh.mkdir(mode=0o700)
-        record = OwnerRecord.of_this_process(cgroups)
-        (fresh / _RECORD).write_text(json.dumps(asdict(record)))
+        record.save(fresh)
         return Owner(name=name, folder=fresh.rename(root / name))
     except OSError as error:
         raise SandboxUnavailable(
@@ -95,41 +110,33 @@ def new_owner_name() -> str:
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def reap(root: Path) -> int:
-    """Kill and remove what dead owners left under `root`; return how many owners that were.
-
-    Several processes may do this at once: whoever renames a folder removes it.
-    """
-    reaped = 0
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.name.startswith(_REAPED):
-            remove_tree(folder)  # another sweep was interrupted, or is at it: both are harmless
-            continue
-        record = _read_record(folder)
-        if record is None or not record.is_dead():
-            continue
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            mine = folder.rename(root / f"{_REAPED}{folder.name}-{secrets.token_hex(4)}")
-            kill_until_gone(Path(group) for group in record.cgroups)
-            remove_tree(mine)
-            reaped += 1
-    return reaped
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others from taking over or reaping an owner's folder meanwhile."""
+    with opened(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder that untrusted code filled: unreadable, deep, or with links out of it.
+def read_owner(folder: Path) -> OwnerRecord | None:
+    """Return the record of an owner's folder; None where it is none, or of another version."""
+    try:
+        content = json.loads((folder / _RECORD).read_text())
+        return OwnerRecord(**{**content, "cgroups": tuple(content["cgroups"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
-    Links are never followed. Raises `OSError` where something could not be removed.
-    """
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder)
-    if not folder.exists():
-        return
-    # Folders without permissions stop any walk; coreutils follow no links here and know no depth limit.
-    for command in (["chmod", "-R", "u+rwX", "--"], ["rm", "-rf", "--"]):
-        subprocess.run([*command, str(folder)], check=False, capture_output=True)
-    if folder.exists():
-        raise OSError(f"the sandbox folder {folder} could not be removed completely")
+
+def _take_over(folder: Path, record: OwnerRecord) -> Owner:
+    with locked(folder):
+        before = read_owner(folder)
+        if before is not None and not before.is_dead():
+            raise SandboxUnavailable(
+                f"the owner {folder.name!r} lives: process {before.pid} has its sandboxes in {folder}; "
+                "stop it, or give this one another `owner`"
+            )
+        record.save(folder)
+    return Owner(name=folder.name, folder=folder, predecessor=before)
 
 
 def _make_private(root: Path) -> None:
@@ -141,14 +148,6 @@ def _make_private(root: Path) -> None:
             raise PermissionError(f"{folder} is not a folder of user {os.getuid()}")
         if status.st_mode & 0o022:
             raise PermissionError(f"{folder} can be written by others")
-
-
-def _read_record(folder: Path) -> OwnerRecord | None:
-    try:
-        content = json.loads((folder / _RECORD).read_text())
-        return OwnerRecord(**{**content, "cgroups": tuple(content["cgroups"])})
-    except (OSError, ValueError, TypeError, KeyError):  # not an owner's folder, or of another version
-        return None
 
 
 def _start_time(pid: int) -> int | None:

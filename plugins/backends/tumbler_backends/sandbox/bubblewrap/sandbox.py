@@ -2,37 +2,37 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tumbler.contracts.sandbox import ExecResult, IsolationTier
 from tumbler.errors import ExecFailed, ExecTimeout, SandboxError
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.command import run_command
-from tumbler_backends.sandbox.bubblewrap.files import SandboxFiles, read_and_close
+from tumbler_backends.sandbox.bubblewrap.control import Control, Steward
+from tumbler_backends.sandbox.bubblewrap.file_access import Files
+from tumbler_backends.sandbox.bubblewrap.process_access import Processes
+from tumbler_backends.sandbox.bubblewrap.records import Record
 from tumbler_backends.sandbox.bubblewrap.session import BubblewrapSession
 from tumbler_backends.sandbox.bubblewrap.shell import Shell
 
 __all__ = ["BubblewrapSandbox"]
 
-_LARGE_BYTES: Final = 1 << 18
-"""Files from this size on are moved by a thread, not by the event loop."""
 _ALIVE_S: Final = 10.0
 _SHOWN_BYTES: Final = 2000
 
 
-class BubblewrapSandbox:
+class BubblewrapSandbox(Files, Processes, Control):
     """One sandbox; see `tumbler.contracts.sandbox.Sandbox` for what each method promises.
 
     Each `exec` runs in process namespaces of its own and leaves nothing behind but files. Sessions
     and commands share /tmp, the home folder and the working directory, and no processes.
     """
 
-    def __init__(self, box: Box, on_delete: Callable[["BubblewrapSandbox"], None]) -> None:
-        """Take over a box that is made; `on_delete` is called once it is gone."""
-        self._box = box
-        self._on_delete = on_delete
-        self._files = SandboxFiles(box.layout.root, box.layout.folder, box.layout.workdir, box.layout.writable)
+    def __init__(self, box: Box, record: Record, steward: Steward) -> None:
+        """Take over a box; `steward` is whose it is."""
+        Control.__init__(self, box, record, steward)
+        Processes.__init__(self, box)
         self._deletion: asyncio.Task[None] | None = None
 
     @property
@@ -61,7 +61,7 @@ class BubblewrapSandbox:
             self._box, command, given=input, cwd=cwd, env=env or {}, timeout=timeout, max_output=max_output
         )
         if check and result.timed_out:
-            raise ExecTimeout(f"{command!r} ran past {timeout} s; {_shown(result)}")
+            raise ExecTimeout(f"{command!r} ran past {timeout} s; {_shown(result)}", result)
         if check and result.exit_code != 0:
             raise ExecFailed(f"{command!r} exited with {result.exit_code}; {_shown(result)}")
         return result
@@ -70,22 +70,6 @@ class BubblewrapSandbox:
         """Open a bash session."""
         self._box.require()
         return BubblewrapSession(self._box, await Shell.start(self._box))
-
-    async def write(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
-        """Write a file in one step, parents made; a link in the last place is replaced, not followed."""
-        self._box.require()
-        if len(content) < _LARGE_BYTES:
-            self._files.write(path, content, mode)
-        else:
-            await asyncio.to_thread(self._files.write, path, content, mode)
-
-    async def read(self, path: str, *, limit: int = 10 << 20) -> bytes:
-        """Read a regular file of at most `limit` bytes; a longer one is `OSError` with `EFBIG`."""
-        self._box.require()
-        descriptor, size = self._files.open(path)
-        if size < _LARGE_BYTES:
-            return read_and_close(descriptor, limit)
-        return await asyncio.to_thread(read_and_close, descriptor, limit)
 
     async def alive(self) -> bool:
         """Tell whether the sandbox really executes a command now."""
@@ -96,23 +80,29 @@ class BubblewrapSandbox:
 
     async def delete(self) -> None:
         """Kill all processes and remove every trace."""
-        await self.delete_because("it was deleted")
+        await self.delete_because("it was deleted", "deleted")
 
-    async def delete_because(self, why: str) -> None:
-        """Delete the sandbox; `why` is what later calls report."""
+    async def delete_because(self, why: str, cause: str) -> None:
+        """Delete the sandbox; `why` and `cause` are what later calls report."""
         if self._deletion is None:
-            self._deletion = asyncio.get_running_loop().create_task(self._delete(why))
+            self._deletion = asyncio.get_running_loop().create_task(self._delete(why, cause))
         await asyncio.shield(self._deletion)
+
+    @property
+    def box(self) -> Box:
+        """Return where its processes start."""
+        return self._box
 
     def abandon(self) -> None:
         """Remove what can be removed at once, without an event loop."""
         self._box.abandon()
 
-    async def _delete(self, why: str) -> None:
+    async def _delete(self, why: str, cause: str) -> None:
         try:
-            await self._box.dispose(why)
+            self.close_doors()
+            await self._box.dispose(why, cause)
         finally:
-            self._on_delete(self)
+            self._steward.forget(self.id)
 
 
 def _shown(result: ExecResult) -> str:

@@ -19,13 +19,13 @@ from tumbler_backends.sandbox.posix.spawner import Spawner, words_of
 __all__ = ["require_success", "run_command", "signal_of"]
 
 _WRAPPER: Final = (
-    '__tumbler_key=$2 __tumbler_limit=$3; '
+    "__tumbler_key=$2 __tumbler_limit=$3; "
     'cd -- "$1" 2>/dev/null || { printf "\\000%s:lost\\000" "$2" >&2; exit 1; }; unset OLDPWD; shift 3; '
     # dd writes what it reads at once, which head does not; but it counts reads, so it may take several to the limit.
     'limited() { trap "" TERM INT HUP; exec 6>&1; left=$__tumbler_limit copied=1; '
     'while [ "$left" -gt 0 ] && [ "$copied" -gt 0 ]; do size=65536; [ "$left" -gt "$size" ] || size=$left; '
     'copied=$(LC_ALL=C dd bs="$size" count=$((left / size)) 2>&1 >&6) || exit; '
-    'copied=${copied%% byte*}; copied=${copied##*[!0-9]}; left=$((left - copied)); done; '
+    "copied=${copied%% byte*}; copied=${copied##*[!0-9]}; left=$((left - copied)); done; "
     '[ "$copied" -eq 0 ] || exec cat >/dev/null; }; '
     # The shell's own remarks, such as `Killed`, are not the command's.
     'exec 3>&1 4>&2 2>/dev/null; { { "$@" 2>&5 3>&- 4>&- 5>&-; '

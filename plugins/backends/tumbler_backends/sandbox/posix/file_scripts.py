@@ -29,9 +29,7 @@ RECEIVE: Final = (
     '(umask 077; cat >"$2") && chmod "$3" "$2" || { rm -f -- "$2"; fail 28; }'
 )
 """Take stdin into the file $2, with mode $3, if the file $1 could be made."""
-COMMIT: Final = (
-    _COMMON + '[ "$(wc -c <"$2")" -eq "$3" ] && mv -fT -- "$2" "$1" || { rm -f -- "$2"; fail 5; }'
-)
+COMMIT: Final = _COMMON + '[ "$(wc -c <"$2")" -eq "$3" ] && mv -fT -- "$2" "$1" || { rm -f -- "$2"; fail 5; }'
 """Put the file $2, if it has $3 bytes, in the place of the file $1."""
 LIST: Final = (
     _COMMON + '[ -d "$1" ] || { there "$1" || lost "$1"; [ -e "$1" ] || fail 2; fail 20; }; '

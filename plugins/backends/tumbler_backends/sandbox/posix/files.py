@@ -127,9 +127,7 @@ class PosixFiles:
             await self._spawner.settled(["rm", "-f", "--", half])
             raise
 
-    async def _receive(
-        self, path: str, place: str, half: str, pieces: AsyncIterable[bytes], mode: int
-    ) -> int:
+    async def _receive(self, path: str, place: str, half: str, pieces: AsyncIterable[bytes], mode: int) -> int:
         """Bring pieces into the file `half`; return how many bytes they were."""
         words = ["/bin/sh", "-c", RECEIVE, "sh", place, half, f"{mode:o}"]
         process = await self._spawner.launch(words, stdin=True)

@@ -29,11 +29,12 @@ _LOOP: Final = (
     "if [[ -n $__tumbler_output ]]; then IFS= builtin read -r -u 250 __tumbler_key; "
     "builtin printf '\\0%s:end\\0' \"$__tumbler_key\" >&252; builtin printf '\\0%s:end\\0' \"$__tumbler_key\" >&253; "
     "command exec 252>&- 253>&-; builtin unset __tumbler_key; fi; "
-    '{ builtin printf \'%s\\0%s\\0%s\\0%s\\0\' "$__tumbler_turn" "$__tumbler_status" "$$" "$PWD"; '
-    "builtin declare -px; builtin printf '\\0'; } >&251; "
+    # One by one: what a DEBUG trap says goes where the shell's own output goes, which is nowhere.
+    'builtin printf \'%s\\0%s\\0%s\\0%s\\0\' "$__tumbler_turn" "$__tumbler_status" "$$" "$PWD" >&251; '
+    "builtin declare -px >&251; builtin printf '\\0' >&251; "
     "IFS=' ' builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; "
     "IFS= builtin read -r -d '' -u 250 __tumbler_command; "
-    '__tumbler_output=$__tumbler_folder/$__tumbler_output; [[ -p ${__tumbler_output}e ]] || '
+    "__tumbler_output=$__tumbler_folder/$__tumbler_output; [[ -p ${__tumbler_output}e ]] || "
     'builtin command -p mkfifo "${__tumbler_output}o" "${__tumbler_output}e"; '
     '[[ $__tumbler_input != */*i || -p $__tumbler_input ]] || builtin command -p mkfifo "$__tumbler_input"; '
     'command exec 252>"${__tumbler_output}o" 253>"${__tumbler_output}e"; '
@@ -126,4 +127,3 @@ class Shell:
     def _settle(self, answer: Answer | None) -> None:
         if not self._answer.done():
             self._answer.set_result(answer)
-
