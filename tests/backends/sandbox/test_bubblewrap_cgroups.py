@@ -1,7 +1,7 @@
 import subprocess
 
 from tumbler.contracts.sandbox import Resources
-from tumbler_backends.sandbox.bubblewrap.cgroups import Cgroup, CgroupParent, find_parents, kill_and_remove
+from tumbler_backends.sandbox.bubblewrap.limits.cgroups import Cgroup, CgroupParent, find_parents, kill_and_remove
 
 
 def mount(folder, kind, options, root="/"):

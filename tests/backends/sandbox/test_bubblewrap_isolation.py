@@ -8,8 +8,8 @@ import pytest
 from tumbler.contracts.sandbox import Resources, SandboxSpec
 from tumbler.errors import CapabilityError
 from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
+from tumbler_backends.sandbox.bubblewrap.limits.syscall_table import DENIED, NUMBERS
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
-from tumbler_backends.sandbox.bubblewrap.syscall_table import DENIED, NUMBERS
 
 WRITABLE_PROC_FILES = """
 import os

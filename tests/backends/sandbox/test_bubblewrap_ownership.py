@@ -13,7 +13,7 @@ import pytest
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.errors import SandboxDied, SandboxUnavailable
 from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
-from tumbler_backends.sandbox.bubblewrap.owners import OwnerRecord, remove_tree
+from tumbler_backends.sandbox.bubblewrap.ownership.owners import OwnerRecord, remove_tree
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 
 HEADER = """

@@ -4,8 +4,8 @@ import struct
 import pytest
 
 from tumbler.errors import SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.seccomp import compile_filter
-from tumbler_backends.sandbox.bubblewrap.syscall_table import DENIED, NUMBERS
+from tumbler_backends.sandbox.bubblewrap.limits.seccomp import compile_filter
+from tumbler_backends.sandbox.bubblewrap.limits.syscall_table import DENIED, NUMBERS
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}

@@ -6,8 +6,8 @@ import pytest
 
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.errors import SandboxNotFound
-from tumbler_backends.sandbox.bubblewrap.copying import MAX_DEPTH, copy_tree
-from tumbler_backends.sandbox.bubblewrap.opening import opened
+from tumbler_backends.sandbox.bubblewrap.filesystem.copying import MAX_DEPTH, copy_tree
+from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 

@@ -8,8 +8,8 @@ import pytest
 
 from tumbler.contracts.sandbox import Mount, NetworkPolicy, SandboxSpec
 from tumbler.errors import CapabilityError, SandboxStartFailed
-from tumbler_backends.sandbox.bubblewrap.archives import unpack
-from tumbler_backends.sandbox.bubblewrap.images import ImageStore
+from tumbler_backends.sandbox.bubblewrap.filesystem.archives import unpack
+from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
 
 
 def make_tar(path, members):

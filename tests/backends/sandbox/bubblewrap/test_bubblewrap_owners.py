@@ -10,7 +10,7 @@ import pytest
 
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.errors import CapabilityError, QuotaExceeded, SandboxDied, SandboxNotFound, SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.records import Record, read_records
+from tumbler_backends.sandbox.bubblewrap.ownership.records import Record, read_records
 
 OWNER = """
 import asyncio, sys
@@ -92,7 +92,7 @@ async def test_without_a_next_start_each_sandbox_ends_at_its_time(tmp_path):
     Record(**{**vars(record), "expires": 0.0}).save(root / "service" / record.id)
     for pid in processes_with(str(root)):  # the watchdog sleeps; another one does its work
         os.kill(pid, signal.SIGKILL)
-    from tumbler_backends.sandbox.bubblewrap.reaping import reap
+    from tumbler_backends.sandbox.bubblewrap.ownership.reaping import reap
 
     assert reap(root).sandboxes == 1
     assert list(root.iterdir()) == []

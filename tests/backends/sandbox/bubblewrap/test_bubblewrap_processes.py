@@ -9,8 +9,8 @@ import pytest
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.contracts.sandbox_process import TerminalSize
 from tumbler.errors import SandboxDied
-from tumbler_backends.sandbox.bubblewrap.cgroups import CgroupParent
-from tumbler_backends.sandbox.bubblewrap.freezing import _SignalFreezer, freezer_for
+from tumbler_backends.sandbox.bubblewrap.limits.cgroups import CgroupParent
+from tumbler_backends.sandbox.bubblewrap.limits.freezing import _SignalFreezer, freezer_for
 
 BURN = "import sys; a = bytearray(400 << 20); a[::4096] = b'x' * len(a[::4096]); sum(range(3_000_000))"
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from tumbler.contracts.sandbox import Mount, SandboxSpec
 from tumbler.errors import CapabilityError
+from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
 from tumbler_backends.sandbox.bubblewrap.host import Host
-from tumbler_backends.sandbox.bubblewrap.images import ImageStore
 
 __all__ = ["require_enforceable"]
 

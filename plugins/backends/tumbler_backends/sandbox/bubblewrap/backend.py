@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from tumbler.contracts.sandbox import NetworkPolicy, SandboxCapabilities, SandboxSpec
 from tumbler.contracts.sandbox_control import BackendMetrics, SandboxInfo, Template
 from tumbler.errors import CapabilityError, SandboxError, SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.cgroups import kill_until_gone
-from tumbler_backends.sandbox.bubblewrap.copies import Copies
+from tumbler_backends.sandbox.bubblewrap.filesystem.copies import Copies
+from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
+from tumbler_backends.sandbox.bubblewrap.filesystem.templates import TemplateStore
 from tumbler_backends.sandbox.bubblewrap.host import Host, Metrics
-from tumbler_backends.sandbox.bubblewrap.images import ImageStore
+from tumbler_backends.sandbox.bubblewrap.limits.cgroups import kill_until_gone
 from tumbler_backends.sandbox.bubblewrap.living import Living
 from tumbler_backends.sandbox.bubblewrap.making import Maker
 from tumbler_backends.sandbox.bubblewrap.network import offered_modes, require_policy
-from tumbler_backends.sandbox.bubblewrap.opening_up import make_host, take_ownership
-from tumbler_backends.sandbox.bubblewrap.owners import Owner, default_root
+from tumbler_backends.sandbox.bubblewrap.ownership.owners import Owner, default_root
+from tumbler_backends.sandbox.bubblewrap.ownership.reaping import reap
+from tumbler_backends.sandbox.bubblewrap.ownership.records import read_records
+from tumbler_backends.sandbox.bubblewrap.ownership.watchdog import Watchdog
+from tumbler_backends.sandbox.bubblewrap.preparation import make_host, take_ownership
 from tumbler_backends.sandbox.bubblewrap.probe import explain, find_program
-from tumbler_backends.sandbox.bubblewrap.reaping import reap
-from tumbler_backends.sandbox.bubblewrap.records import read_records
 from tumbler_backends.sandbox.bubblewrap.sandbox import BubblewrapSandbox
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
-from tumbler_backends.sandbox.bubblewrap.templates import TemplateStore
-from tumbler_backends.sandbox.bubblewrap.watchdog import Watchdog
 from tumbler_backends.sandbox.egress.egress_log import EgressLog
 
 __all__ = ["BubblewrapBackend"]

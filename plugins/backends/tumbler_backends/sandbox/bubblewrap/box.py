@@ -12,18 +12,18 @@ from dataclasses import replace
 from tumbler.contracts.sandbox import Resources, SandboxSpec
 from tumbler.contracts.sandbox_control import SandboxUsage
 from tumbler.errors import SandboxDied, SandboxError, SandboxStartFailed, SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.capture import Capture
-from tumbler_backends.sandbox.bubblewrap.cgroups import Cgroup
-from tumbler_backends.sandbox.bubblewrap.freezing import freezer_for
+from tumbler_backends.sandbox.bubblewrap.filesystem.layout import environment_arguments, namespace_arguments
+from tumbler_backends.sandbox.bubblewrap.filesystem.storage import Storage
 from tumbler_backends.sandbox.bubblewrap.host import Host
-from tumbler_backends.sandbox.bubblewrap.layout import environment_arguments, namespace_arguments
-from tumbler_backends.sandbox.bubblewrap.pausing import PauseClock
-from tumbler_backends.sandbox.bubblewrap.pipes import OutputPair
-from tumbler_backends.sandbox.bubblewrap.process import BubblewrapProcess
-from tumbler_backends.sandbox.bubblewrap.removal import remove_tree
-from tumbler_backends.sandbox.bubblewrap.runner import READY, RUNNER, TERMINAL_RUNNER
-from tumbler_backends.sandbox.bubblewrap.spare import Spare
-from tumbler_backends.sandbox.bubblewrap.storage import Storage
+from tumbler_backends.sandbox.bubblewrap.limits.cgroups import Cgroup
+from tumbler_backends.sandbox.bubblewrap.limits.freezing import freezer_for
+from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
+from tumbler_backends.sandbox.bubblewrap.processes.capture import Capture
+from tumbler_backends.sandbox.bubblewrap.processes.pausing import PauseClock
+from tumbler_backends.sandbox.bubblewrap.processes.pipes import OutputPair
+from tumbler_backends.sandbox.bubblewrap.processes.process import BubblewrapProcess
+from tumbler_backends.sandbox.bubblewrap.processes.runner import READY, RUNNER, TERMINAL_RUNNER
+from tumbler_backends.sandbox.bubblewrap.processes.spare import Spare
 
 __all__ = ["Box"]
 

@@ -12,7 +12,7 @@ from tumbler.contracts.sandbox import NetworkPolicy, Sandbox, SandboxSpec
 from tumbler.contracts.sandbox_control import EgressRecord, SandboxInfo, Template
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.lifetime import Lifetime
-from tumbler_backends.sandbox.bubblewrap.records import Record
+from tumbler_backends.sandbox.bubblewrap.ownership.records import Record
 from tumbler_backends.sandbox.bubblewrap.relay import PortRelay
 from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors, run_in_namespaces
 

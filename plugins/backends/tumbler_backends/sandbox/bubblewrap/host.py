@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tumbler.contracts.sandbox import Resources
-from tumbler_backends.sandbox.bubblewrap.cgroups import Cgroup, CgroupParent
+from tumbler_backends.sandbox.bubblewrap.limits.cgroups import Cgroup, CgroupParent
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 
 __all__ = ["Host", "Metrics"]

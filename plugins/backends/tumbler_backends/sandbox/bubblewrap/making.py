@@ -14,17 +14,17 @@ from tumbler.errors import QuotaExceeded, SandboxError, SandboxStartFailed
 from tumbler_backends.sandbox.bubblewrap.admission import require_enforceable
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.control import Steward
+from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
+from tumbler_backends.sandbox.bubblewrap.filesystem.layout import Layout
+from tumbler_backends.sandbox.bubblewrap.filesystem.storage import Storage
+from tumbler_backends.sandbox.bubblewrap.filesystem.templates import StoredTemplate, TemplateStore
+from tumbler_backends.sandbox.bubblewrap.filesystem.users import find_user
 from tumbler_backends.sandbox.bubblewrap.host import Host
-from tumbler_backends.sandbox.bubblewrap.images import ImageStore
-from tumbler_backends.sandbox.bubblewrap.layout import Layout
 from tumbler_backends.sandbox.bubblewrap.living import Living
 from tumbler_backends.sandbox.bubblewrap.network import Network, offered_modes, require_policy
-from tumbler_backends.sandbox.bubblewrap.records import Record, without_files
-from tumbler_backends.sandbox.bubblewrap.removal import remove_tree
+from tumbler_backends.sandbox.bubblewrap.ownership.records import Record, without_files
+from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
 from tumbler_backends.sandbox.bubblewrap.sandbox import BubblewrapSandbox
-from tumbler_backends.sandbox.bubblewrap.storage import Storage
-from tumbler_backends.sandbox.bubblewrap.templates import StoredTemplate, TemplateStore
-from tumbler_backends.sandbox.bubblewrap.users import find_user
 from tumbler_backends.sandbox.egress.egress_log import EgressLog
 
 __all__ = ["Maker"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tumbler.errors import QuotaExceeded, SandboxDied, SandboxStartFailed
-from tumbler_backends.sandbox.bubblewrap.mounting import MountPlan, assemble, make_places
+from tumbler_backends.sandbox.bubblewrap.filesystem.mounting import MountPlan, assemble, make_places
 from tumbler_backends.sandbox.bubblewrap.network import Network
 from tumbler_backends.sandbox.egress.network_namespace import (
     NamespaceDescriptors,

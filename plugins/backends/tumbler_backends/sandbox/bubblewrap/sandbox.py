@@ -8,13 +8,13 @@ from typing import Final
 from tumbler.contracts.sandbox import ExecResult, IsolationTier
 from tumbler.errors import ExecFailed, ExecTimeout, SandboxError
 from tumbler_backends.sandbox.bubblewrap.box import Box
-from tumbler_backends.sandbox.bubblewrap.command import run_command
 from tumbler_backends.sandbox.bubblewrap.control import Control, Steward
-from tumbler_backends.sandbox.bubblewrap.file_access import Files
-from tumbler_backends.sandbox.bubblewrap.process_access import Processes
-from tumbler_backends.sandbox.bubblewrap.records import Record
-from tumbler_backends.sandbox.bubblewrap.session import BubblewrapSession
-from tumbler_backends.sandbox.bubblewrap.shell import Shell
+from tumbler_backends.sandbox.bubblewrap.filesystem.access import Files
+from tumbler_backends.sandbox.bubblewrap.ownership.records import Record
+from tumbler_backends.sandbox.bubblewrap.processes.access import Processes
+from tumbler_backends.sandbox.bubblewrap.processes.command import run_command
+from tumbler_backends.sandbox.bubblewrap.processes.session import BubblewrapSession
+from tumbler_backends.sandbox.bubblewrap.processes.shell import Shell
 
 __all__ = ["BubblewrapSandbox"]
 

@@ -1,0 +1,1 @@
+"""What a sandbox sees as its files, and the host's safe way to them."""

@@ -1,0 +1,69 @@
+"""Copy a sandbox's files into templates and into further sandboxes."""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tumbler.errors import QuotaExceeded, SandboxStartFailed
+from tumbler_backends.sandbox.bubblewrap.filesystem.templates import StoredTemplate, TemplateStore
+from tumbler_backends.sandbox.bubblewrap.making import Maker
+from tumbler_backends.sandbox.bubblewrap.room import OpenRoom
+from tumbler_backends.sandbox.bubblewrap.sandbox import BubblewrapSandbox
+
+__all__ = ["Copies"]
+
+
+class Copies:
+    """Snapshots and forks."""
+
+    def __init__(self, maker: Maker, templates: TemplateStore) -> None:
+        """Make sandboxes with `maker`, and keep templates in `templates`."""
+        self._maker = maker
+        self._templates = templates
+
+    async def snapshot(self, sandbox: BubblewrapSandbox) -> StoredTemplate:
+        """Copy a sandbox's files into a new template.
+
+        Raises `QuotaExceeded` on a full disk and `SandboxStartFailed` (phase `snapshot`) for files that
+        cannot be copied.
+        """
+        storage = sandbox.box.storage
+        async with contextlib.AsyncExitStack() as stack:
+            room = await stack.enter_async_context(storage.room.entered()) if storage.mounted else None
+            try:
+                return await asyncio.to_thread(self._copy, sandbox, room)
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise QuotaExceeded(f"sandbox {sandbox.id} could not be copied: the disk is full: {error}") from (
+                        error
+                    )
+                raise SandboxStartFailed(f"sandbox {sandbox.id} could not be copied: {error}", "snapshot") from error
+
+    async def fork(self, sandbox: BubblewrapSandbox, count: int) -> Sequence[BubblewrapSandbox]:
+        """Make `count` sandboxes of the same spec with the same files; either all come up, or none stays."""
+        stored = await self.snapshot(sandbox)
+        spec = replace(sandbox.record.spec, name=None, idempotency_key=None)
+        try:
+            outcomes = await asyncio.gather(
+                *(self._maker.make(spec, stored) for _ in range(count)), return_exceptions=True
+            )
+        finally:
+            await asyncio.to_thread(self._templates.delete, stored.id)
+        made = [outcome for outcome in outcomes if isinstance(outcome, BubblewrapSandbox)]
+        if failures := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
+            await asyncio.gather(*(fork.delete() for fork in made))
+            raise failures[0]
+        return made
+
+    def _copy(self, sandbox: BubblewrapSandbox, room: OpenRoom | None) -> StoredTemplate:
+        storage, record = sandbox.box.storage, sandbox.record
+        with storage.layer(room) as layer:
+            return self._templates.add(
+                layer,
+                source=sandbox.id,
+                image=record.image,
+                lower=record.lower,
+                labels=sandbox.spec.labels,
+            )

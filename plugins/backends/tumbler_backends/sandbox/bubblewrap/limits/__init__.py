@@ -1,0 +1,1 @@
+"""What the kernel enforces: cgroups, the seccomp filter, freezing."""

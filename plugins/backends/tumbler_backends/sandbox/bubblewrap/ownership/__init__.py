@@ -1,0 +1,1 @@
+"""Who owns which sandboxes, and removing those of dead owners."""

@@ -1,0 +1,1 @@
+"""Starting programs inside, talking with them and ending them."""

@@ -1,0 +1,63 @@
+"""Start the program bwrap and tie it to this process by pipes; waits for nothing."""
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tumbler_backends.sandbox.bubblewrap.processes.entering import in_network
+
+__all__ = ["Launched", "launch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A bwrap that has been started, and this process's ends of its pipes."""
+
+    popen: "subprocess.Popen[bytes]"
+    control: socket.socket
+    """The stdin of the first program inside."""
+    diagnosis: int
+    """Where bwrap says what went wrong. Someone has it open as long as anything lives in the namespaces."""
+    news: int
+    """Where bwrap tells the pid of the first program, in pieces; it dies where nobody would read them."""
+    gate: int
+    """Where bwrap waits for a byte before the first program."""
+
+
+def launch(
+    program: Sequence[str], arguments: Sequence[str], descriptors: Sequence[int], network: int | None
+) -> Launched:
+    """Start bwrap, called `program`, with `arguments`, in a session of its own and without this environment.
+
+    `descriptors` are inherited, and no others. With `network`, it starts in that network namespace.
+    """
+    control, inner = socket.socketpair()
+    diagnosis, diagnosis_inner = os.pipe2(os.O_CLOEXEC)
+    news, news_inner = os.pipe2(os.O_CLOEXEC)
+    gate_inner, gate = os.pipe2(os.O_CLOEXEC)
+    try:
+        with contextlib.nullcontext() if network is None else in_network(network):
+            popen = subprocess.Popen(
+                [*program, "--info-fd", str(news_inner), "--block-fd", str(gate_inner), *arguments],
+                stdin=inner.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=diagnosis_inner,
+                env={},
+                pass_fds=(news_inner, gate_inner, *descriptors),
+                start_new_session=True,
+            )
+    except BaseException:
+        for descriptor in (diagnosis, news, gate):
+            os.close(descriptor)
+        control.close()
+        raise
+    finally:
+        inner.close()
+        for descriptor in (diagnosis_inner, news_inner, gate_inner):
+            os.close(descriptor)
+    for descriptor in (control.fileno(), diagnosis, news):
+        os.set_blocking(descriptor, False)
+    return Launched(popen=popen, control=control, diagnosis=diagnosis, news=news, gate=gate)
