@@ -12,6 +12,8 @@ async def test_nothing_of_a_session_is_left(spawner: Spawner) -> None:
     session = await ProcessSession.open(spawner)
     await session.run("sleep 300 & echo on")
     await session.run("echo two")
+    assert (await session.run("sleep 300", timeout=0.2)).timed_out
+    await session.run("echo three")
     folders = set(Path("/tmp").glob(".tumbler-*")) - before
     await session.close()
     assert not folders & set(Path("/tmp").glob(".tumbler-*"))
@@ -30,7 +32,7 @@ async def test_an_ended_session_keeps_what_was_said(spawner: Spawner) -> None:
 async def test_a_session_survives_what_commands_do_to_their_shell(spawner: Spawner) -> None:
     session = await ProcessSession.open(spawner)
     for command in ("set -x", "set +x; set -C", "exec 2>&1", "exec 3>&1", "PATH=/nowhere", "trap 'echo x' DEBUG"):
-        await session.run(command)
+        assert not (await session.run(command, timeout=20)).timed_out, command
     result = await session.run("trap - DEBUG; builtin echo on")
     assert result.stdout.endswith(b"on\n")
     await session.close()

@@ -37,7 +37,7 @@ class ProcessSession:
     def __init__(self, spawner: Spawner) -> None:
         """Start nothing yet."""
         self._spawner = spawner
-        self._folder = ""
+        self._folder = f"{spawner.temporary}/.tumbler-{secrets.token_hex(8)}"
         self._shell: Shell | None = None
         self._channel: Channel | None = None
         self._retired: list[Channel] = []
@@ -122,11 +122,9 @@ class ProcessSession:
     async def close(self) -> None:
         """End the shell and all that it started."""
         self._ended = self._ended or SessionEnded("the session was closed")
-        folder, self._folder = self._folder, ""
         with contextlib.suppress(SandboxError):  # what is gone needs no end
             await self._drop(0.0)
-            if folder:
-                await self._spawner.settled(["rm", "-rf", "--", folder])
+            await self._spawner.settled(["rm", "-rf", "--", self._folder])
 
     async def _ready(self, max_output: int) -> tuple[Shell, Channel]:
         """Return a shell, and a channel that nobody else speaks through."""
@@ -200,8 +198,7 @@ class ProcessSession:
 
     async def _restart(self) -> None:
         """Start a new bash where the last finished command left off."""
-        folder = self._folder = f"{self._spawner.temporary}/.tumbler-{secrets.token_hex(8)}"
-        shell, channel = await asyncio.gather(Shell.start(self._spawner, folder), self._open_channel())
+        shell, channel = await asyncio.gather(Shell.start(self._spawner, self._folder), self._open_channel())
         self._shell = shell
         channel.begin(0)
         restore = b":"

@@ -1,0 +1,1 @@
+"""Sandboxes on Modal, through its own client; needs the extra `modal`."""
