@@ -36,3 +36,5 @@ apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 || {
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
+# Later Debian releases keep the client in a package of its own.
+command -v docker >/dev/null || apt-get install -y -qq --no-install-recommends docker-cli >/dev/null

@@ -6,6 +6,7 @@ Against it the attempts must succeed; a battery that finds nothing here could no
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ class WeakSandbox:
         max_output: int = 10 << 20,
         check: bool = False,
     ) -> ExecResult:
-        """Run a command, and kill no more than its first process when its time is over."""
+        """Run a command, and kill no more than its process group when its time is over."""
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         began = time.perf_counter()
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
@@ -62,13 +63,14 @@ class WeakSandbox:
                 stdout=stdout,
                 stderr=stderr,
                 env={**os.environ, **(env or {})},
+                start_new_session=True,
             )
             timed_out = False
             try:
                 await asyncio.wait_for(process.wait(), timeout)
             except TimeoutError:
                 timed_out = True
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
             stdout.seek(0)
             stderr.seek(0)

@@ -1,0 +1,1 @@
+"""The Docker sandbox backend: hardened containers on an engine, with commands started past it where it is local."""
