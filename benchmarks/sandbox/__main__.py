@@ -2,23 +2,27 @@
 
 Each contender is a process of its own. The rounds alternate, so that all meet the same load, and each figure is
 the median of its rounds. SWE-ReX and the rocklet run without any isolation and without their HTTP servers, which
-is the best case for them; they are installed into an environment of their own. Docker is measured where an engine
-answers.
+is the best case for them; they are installed into an environment of their own. With `--docker`, an engine of its own
+is started (as root on Debian, see tools/), and Tumbler's docker backend and Docker's command line are measured too.
 
-    python benchmarks/sandbox --rounds 5
+    python benchmarks/sandbox --rounds 5 --docker
 """
 
 import argparse
+import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
 CONTENDERS = HERE / "contenders"
+TOOLS = HERE.parent.parent / "tools"
+IMAGE = "tumbler-benchmark"
 PEERS = {"swe-rex": ("swe_rex.py", "swe-rex==1.4.0"), "rocklet": ("rocklet.py", "rl-rock[rocklet]==1.11.0")}
 UNITS = {"cycle": "create → exec → delete, ms", "exec": "exec/s", "session": "session commands/s", "files": "MiB/s"}
 FAST = {"cycle": 30, "exec": 60, "session": 1000, "files": 30}
@@ -26,7 +30,7 @@ SLOW = {"cycle": 3, "exec": 10, "session": 20, "files": 5}
 """How often each measure is repeated in one round: by contenders that are fast at it, and by the others."""
 FASTS = {
     "bubblewrap": {"cycle", "exec", "session", "files"},
-    "docker": {"session", "files"},
+    "docker": {"exec", "session", "files"},
     "swe-rex": {"exec", "cycle", "files"},
     "rocklet": {"exec", "cycle", "files"},
 }
@@ -80,6 +84,22 @@ class Contender:
         return json.loads(line)
 
 
+@contextlib.contextmanager
+def own_engine() -> Iterator[None]:
+    """Start a Docker engine that holds `IMAGE`, and let DOCKER_HOST name it."""
+    made = subprocess.run(["sh", str(TOOLS / "make-test-image.sh")], check=True, stdout=subprocess.PIPE, text=True)
+    script = str(TOOLS / "start-docker-engine.sh")
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder:
+        try:
+            started = subprocess.run(["sh", script, folder], check=True, stdout=subprocess.PIPE, text=True)
+            os.environ["DOCKER_HOST"] = started.stdout.strip()
+            subprocess.run(["docker", "import", made.stdout.strip(), IMAGE], check=True, stdout=subprocess.DEVNULL)
+            yield
+        finally:
+            os.environ.pop("DOCKER_HOST", None)
+            subprocess.run(["sh", script, "--stop", folder], check=True)
+
+
 def peer_python(name: str, requirement: str, environments: Path) -> str:
     """Return the Python of a peer's environment, made where it is missing."""
     folder = environments / name
@@ -97,10 +117,9 @@ def start_all(arguments: argparse.Namespace) -> list[Contender]:
     commands = {"bubblewrap": [sys.executable, own, "bubblewrap", arguments.bubblewrap]}
     for name, (script, requirement) in PEERS.items():
         commands[name] = [peer_python(name, requirement, arguments.environments), str(CONTENDERS / script)]
-    if arguments.docker_image and shutil.which("docker"):
-        settings = json.dumps({"image": arguments.docker_image})
-        commands["docker"] = [sys.executable, own, "docker", settings]
-        commands["docker CLI"] = [sys.executable, str(CONTENDERS / "docker_cli.py"), arguments.docker_image]
+    if arguments.docker:
+        commands["docker"] = [sys.executable, own, "docker", json.dumps({"image": IMAGE})]
+        commands["docker CLI"] = [sys.executable, str(CONTENDERS / "docker_cli.py"), IMAGE]
     started: list[Contender] = []
     try:
         started.extend(Contender(name, command) for name, command in commands.items())
@@ -138,15 +157,19 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--docker-image", help="an image of the engine that DOCKER_HOST names; none: Docker is left out"
-    )
+    parser.add_argument("--docker", action="store_true", help="measure Docker too, with an engine of its own")
     parser.add_argument("--bubblewrap", default="{}", help="settings of the bubblewrap backend, as JSON")
     parser.add_argument(
         "--environments", type=Path, default=HERE.parent.parent / ".bench", help="where the peers are installed"
     )
     parser.add_argument("--json", type=Path, help="write all rounds to this file")
     arguments = parser.parse_args()
+    with own_engine() if arguments.docker else contextlib.nullcontext():
+        compete(arguments)
+
+
+def compete(arguments: argparse.Namespace) -> None:
+    """Run the rounds."""
     contenders = start_all(arguments)
     try:
         for _ in range(arguments.rounds):

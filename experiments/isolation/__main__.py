@@ -1,17 +1,19 @@
 """Try to get out of sandboxes, in five languages, alone and under load; and out of one that is weakened on purpose.
 
-    python experiments/isolation                       # bubblewrap and the control
-    python experiments/isolation --docker-image IMAGE  # Docker too; DOCKER_HOST names the engine
+    python experiments/isolation
 
-The image needs bash, python3, node and perl. Prints a Markdown table; ends with 1 if an attempt against a
-real sandbox succeeded, or if fewer than fifteen succeed against the weakened one: then the battery proves nothing.
+Docker gets an engine of its own, as root on Debian (see tools/), and an image with all the languages. Prints a
+Markdown table; ends with 1 if an attempt against a real sandbox succeeded, or if fewer than fifteen succeed against
+the weakened one: then the battery proves nothing.
 """
 
 import argparse
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from attempts import PROGRAMS
@@ -23,6 +25,9 @@ from world import new_folder
 from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.plugins import PluginHost
 
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+LANGUAGES = ("nodejs", "perl")
+"""What the image of the tests does not hold."""
 CONTROL_MINIMUM = 15
 """Distinct attempts that the weakened sandbox must let through."""
 
@@ -44,6 +49,20 @@ def build(identity: str, **settings: object) -> SandboxBackend:
     backend = host.build("backend", identity, host.settings_model("backend", identity).model_validate(settings))
     assert isinstance(backend, SandboxBackend)
     return backend
+
+
+@contextlib.contextmanager
+def own_engine() -> Iterator[tuple[str, str]]:
+    """Start a Docker engine; yield its address and the archive of an image."""
+    words = ["sh", str(TOOLS / "make-test-image.sh"), *LANGUAGES]
+    image = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    script = str(TOOLS / "start-docker-engine.sh")
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder:
+        try:
+            started = subprocess.run(["sh", script, folder], check=True, stdout=subprocess.PIPE, text=True)
+            yield started.stdout.strip(), image
+        finally:
+            subprocess.run(["sh", script, "--stop", folder], check=True)
 
 
 async def attack(
@@ -76,7 +95,7 @@ def table(all_findings: list[Findings]) -> str:
     return "\n".join([*lines, "| **attempts that succeeded** | " + " | ".join(totals) + " |"])
 
 
-async def run(arguments: argparse.Namespace, binaries: Path) -> list[Findings]:
+async def run(arguments: argparse.Namespace, binaries: Path, engine: tuple[str, str] | None) -> list[Findings]:
     """Attack every backend asked for."""
     found = []
 
@@ -91,8 +110,8 @@ async def run(arguments: argparse.Namespace, binaries: Path) -> list[Findings]:
         place = f" beside {load} others" if load else ""
         if not arguments.no_bubblewrap:
             await against(build("bubblewrap"), f"bubblewrap{place}", None, load, 2)
-        if arguments.docker_image:
-            docker = build("docker", image=arguments.docker_image)
+        if engine is not None:
+            docker = build("docker", host=engine[0], image=engine[1])
             await against(docker, f"docker{place}", None, load, 2)
         if not arguments.load:
             break
@@ -103,13 +122,15 @@ async def run(arguments: argparse.Namespace, binaries: Path) -> list[Findings]:
 def main() -> int:
     """Attack, print the table, and judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--docker-image", help="an image of the engine; none: Docker is left out")
+    parser.add_argument("--no-docker", action="store_true", help="leave Docker out")
     parser.add_argument("--no-bubblewrap", action="store_true", help="leave bubblewrap out")
     parser.add_argument("--load", type=int, default=64, help="working sandboxes beside the second run; 0: no such run")
     parser.add_argument("--table", type=Path, help="write the table to this file as well")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(run(arguments, compile_programs(Path(folder))))
+    with contextlib.ExitStack() as stack:
+        binaries = compile_programs(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        engine = None if arguments.no_docker else stack.enter_context(own_engine())
+        found = asyncio.run(run(arguments, binaries, engine))
     text = table(found)
     print(text)
     if arguments.table:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -114,6 +115,22 @@ async def test_an_engine_that_hangs_is_told_and_one_that_goes_on_serves_the_same
         await asyncio.sleep(0.1)
     assert await sandbox.read("mark") == b"kept"
     assert (await sandbox.exec("cat mark; ps ax | grep -c '[s]leep 300'")).stdout == b"kept0\n"
+
+
+async def test_a_loop_that_stood_still_does_not_take_its_engine_for_dead(
+    docker_engine: str, docker_image: str, tmp_path: Path
+) -> None:
+    settings = DockerSettings(root=tmp_path / "still", host=docker_engine, image=docker_image, engine_timeout=1)
+    backend = DockerBackend(settings)
+    await backend.start()
+    try:
+        sandbox = await backend.create(SandboxSpec())
+        for _ in range(3):
+            time.sleep(1.5)  # noqa: ASYNC251  # the point
+            await asyncio.sleep(0.3)
+        assert (await sandbox.exec("echo here")).stdout == b"here\n"
+    finally:
+        await backend.close()
 
 
 async def test_an_engine_that_was_killed_and_started_again_has_lost_its_sandboxes(

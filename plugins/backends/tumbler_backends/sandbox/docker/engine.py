@@ -27,6 +27,7 @@ _PIECE_BYTES: Final = 1 << 18
 _OK: Final = 200
 _NO_CONNECTION: Final = 900
 """What aiodocker makes of an engine that is not there; no HTTP status is as high."""
+_LAST_PING_S: Final = 1.0
 _PING_S: Final = 1.0
 _RETRY_S: Final = 0.5
 _ADVICE: Final = (
@@ -109,7 +110,8 @@ class Engine:
         loop = asyncio.get_running_loop()
         limit = self._settings.engine_timeout
         last = loop.time()
-        while loop.time() - last < limit:
+        # The last word is a fresh question: an event loop that stood still has missed answers that did come.
+        while loop.time() - last < limit or await self.answers(_LAST_PING_S):
             asked = loop.time()
             if await self.answers(max(0.1, limit - (asked - last))):
                 last = loop.time()
