@@ -181,7 +181,7 @@ class SandboxDied(SandboxError):
 
 
 class SandboxStartFailed(SandboxError):
-    """The sandbox never came up; `phase` tells where it stopped: `image`, `create`, `files`, `healthcheck` and so on."""
+    """The sandbox never came up; `phase` tells where it stopped: `image`, `create`, `files`, `healthcheck` and others."""
 
     def __init__(self, message: str, phase: str | None = None) -> None:
         """Keep the phase where it is known."""

@@ -178,7 +178,8 @@ def tumbler_context_strategies() -> Iterable[ContextStrategySpec]:  # type: igno
 def tumbler_backends() -> Iterable[BackendSpec]:  # type: ignore[empty-body]  # a spec has no body
     """Provide compute backends. The loaded class keeps the contract of each role that the spec names.
 
-    The roles are `sandbox`, `inference`, `training` and `execution`.
+    The roles are `sandbox`, `inference`, `training`, `execution` and `service`, which offers a sandbox backend to
+    other machines.
 
     Example:
         ```python

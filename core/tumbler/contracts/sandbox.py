@@ -100,7 +100,7 @@ class SandboxSpec:
     startup_timeout: float = 60.0
     """Seconds."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What the sandbox is for. The egress log repeats `trajectory` and `run`."""
+    """What the sandbox is for. The egress log repeats `trajectory`."""
     name: str | None = None
     """A name that no other living sandbox of the backend has."""
     idempotency_key: str | None = None
