@@ -1,12 +1,13 @@
 #!/bin/sh
-# Makes the root file system that container tests run in, a tar of about 30 MB, and prints its path.
+# Makes the root file system that container tests run in, a tar of about 30 MB, and prints its path. Arguments are
+# more Debian packages that it shall hold.
 #
 # It is put together from the installed Debian packages below and all that they depend on, in seconds and without
 # a network. The name holds the packages' versions, so that a cached tar is never of other ones.
 set -eu
 
 cache=${TUMBLER_CACHE:-$HOME/.cache/tumbler}
-wanted="bash coreutils curl dash findutils gawk grep hostname netcat-openbsd perl-base procps python3 sed tar util-linux"
+wanted="bash coreutils curl dash findutils gawk grep hostname netcat-openbsd perl-base procps python3 sed tar util-linux $*"
 
 sh "$(dirname "$0")/install-docker.sh" >&2
 

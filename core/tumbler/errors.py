@@ -22,6 +22,7 @@ TumblerError
     ├── SandboxNotFound (LookupError)            no living sandbox has this id
     ├── SandboxDied                              the sandbox is gone
     ├── SandboxStartFailed                       it never came up
+    ├── SandboxNameTaken (ValueError)            another living sandbox has the name
     ├── CapabilityError (NotImplementedError)    the backend cannot enforce what the spec asks
     ├── ExecTimeout (TimeoutError)               a checked command ran past its time
     ├── ExecFailed                               a checked command exited non-zero
@@ -60,6 +61,7 @@ __all__ = [
     "RunFolderError",
     "SandboxDied",
     "SandboxError",
+    "SandboxNameTaken",
     "SandboxNotFound",
     "SandboxStartFailed",
     "SandboxUnavailable",
@@ -181,12 +183,18 @@ class SandboxDied(SandboxError):
 
 
 class SandboxStartFailed(SandboxError):
-    """The sandbox never came up; `phase` tells where it stopped: `image`, `create`, `files`, `healthcheck` and others."""
+    """The sandbox never came up; `phase` tells where it stopped: `image`, `create`, `files`, `healthcheck`, others."""
 
     def __init__(self, message: str, phase: str | None = None) -> None:
         """Keep the phase where it is known."""
         super().__init__(message)
         self.phase = phase
+
+
+class SandboxNameTaken(SandboxError, ValueError):
+    """A living sandbox of the same owner has the name that the spec gives."""
+
+    infra = False
 
 
 class CapabilityError(SandboxError, NotImplementedError):

@@ -40,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", dest="action", required=True, parser_class=_Parser)
     made = {}
     for name, summary in _SUMMARIES.items():
-        words = " -- COMMAND…" if name == "exec" else " [-- COMMAND…]" if name == "shell" else ""
         command = commands.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.{words}", allow_abbrev=False
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         command.set_defaults(refuse=command.error)
         made[name] = command
@@ -105,11 +104,16 @@ def _add_running(execute: argparse.ArgumentParser, shell: argparse.ArgumentParse
     for command in (execute, shell):
         command.add_argument("sandbox", nargs="?", help="the id or name of a living sandbox; default: a new one")
         command.add_argument("--cwd", help="where to start, relative to the working directory")
-        command.add_argument("--keep", action="store_true", help="do not delete a new sandbox at the end")
+        command.add_argument(
+            "--keep", action="store_true", help="leave a new sandbox to a service, or to an owner who has a name"
+        )
         add_spec_options(command)
     execute.add_argument("--env", action="append", default=[], type=pair, metavar="KEY=VALUE")
     execute.add_argument("--timeout", type=float, help="seconds after which the command is killed")
     execute.add_argument("-i", "--interactive", action="store_true", help="pass the keyboard's input on")
+    for command, words in ((execute, "-- COMMAND…"), (shell, "[-- COMMAND…]")):
+        usage = command.format_usage().removeprefix("usage: ").rstrip()
+        command.usage = f"{usage} {words}".replace("%", "%%")
 
 
 def _add_keeping(made: Mapping[str, argparse.ArgumentParser]) -> None:

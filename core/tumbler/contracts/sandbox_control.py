@@ -15,6 +15,7 @@ __all__ = [
     "BackendMetrics",
     "CompleteSandbox",
     "ControlledSandbox",
+    "DetachableBackend",
     "EgressRecord",
     "ManagedBackend",
     "SandboxInfo",
@@ -216,4 +217,23 @@ class ManagedBackend(SandboxBackend, Protocol):
 
     def measure(self) -> BackendMetrics:
         """Return the counts."""
+        ...
+
+
+@runtime_checkable
+class DetachableBackend(ManagedBackend, Protocol):
+    """A backend that can end without its sandboxes."""
+
+    @property
+    def detachable(self) -> bool:
+        """Tell whether `detach` works: whether the settings name an owner, where the backend needs one for it."""
+        ...
+
+    async def detach(self) -> None:
+        """End this instance in place of `close`, and leave its sandboxes to the next start under the same owner's name.
+
+        Each lives until its own time is over, whether or not such a start comes. Whether its processes go on is up to
+        the backend; the files stay, but for those in memory. Raises `CapabilityError`, and ends nothing, where
+        `detachable` is false.
+        """
         ...

@@ -12,7 +12,7 @@ from tumbler.registry.paths import Path, dotted
 __all__ = ["STAND_IN", "is_reference", "reference_paths", "replace_references", "reveal"]
 
 STAND_IN = "stand-in-for-a-secret"
-"""What a settings model sees in place of a reference while a registry is checked."""
+"""How the text begins that a settings model sees in place of a reference while a registry is checked."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -38,8 +38,11 @@ def reference_paths(value: JSON, path: Path = ()) -> Iterator[tuple[Path, Mappin
 
 
 def replace_references(settings: JSONObject, text: str) -> JSONObject:
-    """Return the settings with the same text in place of every reference."""
-    return {key: _replaced(value, (key,), lambda _path, _name: text) for key, value in settings.items()}
+    """Return the settings with `text` and the variable's name in place of every reference.
+
+    Two variables are two texts, because settings may have to differ.
+    """
+    return {key: _replaced(value, (key,), lambda _path, name: f"{text}-{name}") for key, value in settings.items()}
 
 
 def reveal(settings: JSONObject) -> JSONObject:

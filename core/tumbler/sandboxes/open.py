@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.errors import ComponentNotFoundError
@@ -38,9 +38,9 @@ def build_backend(
             f"the backend {component_id!r} makes no sandboxes; those that do: {', '.join(others)}"
         )
     built = host.build("backend", component_id, settings if settings is not None else {})
-    # The host has checked the object against the protocols of its roles.
-    assert isinstance(built, SandboxBackend)
-    return built
+    # The host has checked it against the protocols of its roles; `isinstance` would read properties of a backend
+    # that is not started.
+    return cast("SandboxBackend", built)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from tumbler.contracts.sandbox import Sandbox, SandboxSpec
 from tumbler.contracts.sandbox_control import CompleteSandbox, ManagedBackend
-from tumbler.errors import CapabilityError, SandboxNotFound, TumblerError
+from tumbler.errors import CapabilityError, SandboxNameTaken, SandboxNotFound
 from tumbler.testing.sandbox_fixtures import LONG_S, Boxes, CompleteFixtures
 
 __all__ = ["FindTests"]
@@ -61,9 +61,10 @@ class FindTests(CompleteFixtures):
         outcomes = await asyncio.gather(*(boxes(SandboxSpec(name="single")) for _ in range(2)), return_exceptions=True)
         made = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
         assert len(made) == 1
-        assert isinstance(next(outcome for outcome in outcomes if outcome not in made), TumblerError | ValueError)
-        with pytest.raises((TumblerError, ValueError), match="single"):
+        assert isinstance(next(outcome for outcome in outcomes if outcome not in made), SandboxNameTaken)
+        with pytest.raises(SandboxNameTaken, match="single") as refused:
             await boxes(SandboxSpec(name="single"))
+        assert not refused.value.infra
         await made[0].delete()
         assert await (await boxes(SandboxSpec(name="single"))).alive()
 

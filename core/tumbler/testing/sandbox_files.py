@@ -64,6 +64,7 @@ class FileTests(SandboxFixtures):
         with pytest.raises(OSError, match="limit") as caught:
             await sandbox.read("file", limit=4)
         assert caught.value.errno == errno.EFBIG
+        assert caught.value.filename is not None
 
     async def test_paths_cannot_lead_out_of_the_sandbox(self, sandbox: Sandbox) -> None:
         """Neither `..` nor links planted inside reach the host."""

@@ -74,6 +74,9 @@ class TreeTests(CompleteFixtures):
         await box.exec("mkdir -p d full/in; echo >file")
         with pytest.raises(FileNotFoundError):
             await box.move("missing", "there")
+        with pytest.raises(FileNotFoundError) as missing:
+            await box.stat("missing")
+        assert "None" not in str(missing.value)
         with pytest.raises(OSError, match="full"):
             await box.move("d", "full")
         with pytest.raises(NotADirectoryError):

@@ -20,7 +20,7 @@ def store(request, tmp_path, monkeypatch):
 
 def read(store, path, limit=100):
     descriptor, _ = store.open(path)
-    return read_and_close(descriptor, limit)
+    return read_and_close(descriptor, limit, path)
 
 
 def test_a_file_is_written_with_its_parents_and_read_back(store, tmp_path):
@@ -70,7 +70,7 @@ def test_a_pipe_or_a_growing_file_does_not_hang_the_reader(store, tmp_path):
     assert size == 5
     (tmp_path / "root/work/file").write_bytes(b"123456")
     with pytest.raises(OSError, match="limit of 5") as caught:
-        read_and_close(descriptor, 5)
+        read_and_close(descriptor, 5, "file")
     assert caught.value.errno == errno.EFBIG
 
 

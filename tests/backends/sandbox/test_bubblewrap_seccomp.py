@@ -57,6 +57,20 @@ def test_arguments_decide_where_a_call_has_both_uses(machine):
     assert verdict("ioctl", 0, 0x5401) == ALLOW
     assert verdict("socket", 1) == verdict("socket", 2) == verdict("socket", 10) == ALLOW
     assert verdict("socket", 40) == ERRNO | errno.EAFNOSUPPORT
+    assert verdict("socketpair", 1) == ALLOW
+    assert verdict("socketpair", 30) == ERRNO | errno.EAFNOSUPPORT
+    assert verdict("fcntl", 3, 1024) == verdict("fcntl", 3, 1040) == verdict("ioctl", 0, 0x5423) == denied
+    assert verdict("fcntl", 3, 1030) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_limit_of_core_files_is_set_in_appearance_only(machine):
+    def verdict(name, *arguments):
+        return evaluate(machine, NUMBERS[name][MACHINES[machine][0]], *arguments)
+
+    pretended = ERRNO | 0
+    assert verdict("setrlimit", 4) == verdict("prlimit64", 0, 4, 1 << 40) == verdict("prlimit64", 0, 4, 16) == pretended
+    assert verdict("prlimit64", 0, 4, 0) == verdict("prlimit64", 0, 7, 16) == verdict("setrlimit", 7) == ALLOW
 
 
 def test_other_architectures_and_the_x32_interface_are_refused():

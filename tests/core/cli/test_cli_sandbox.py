@@ -181,6 +181,8 @@ def test_mistakes_are_told_plainly(service, tmp_path):
     service.run("exec", "--memory", "much", "--", "true", code=2)
     service.run("serve", "--backend", "bubblewrap", "--host", "0.0.0.0", env={"TUMBLER_SANDBOX_TOKEN": ""}, code=1)
     assert "tenants" in service.errors
+    assert "TUMBLER_SANDBOX_TOKEN" in service.errors
+    assert "-- COMMAND" in service.run("exec", "--help").decode().partition("\n\n")[0]
 
 
 def test_the_doctor_says_what_works_and_what_is_enforced(service):
@@ -201,4 +203,36 @@ def test_without_a_service_a_backend_makes_the_sandbox(service, tmp_path):
     assert not list((tmp_path / "sandboxes").iterdir())
     service.run("exec", *options, "--keep", "--", "true", code=1)
     assert "--keep needs a service" in service.errors
+    assert "--set owner=" in service.errors
+    assert not list((tmp_path / "sandboxes").iterdir())
+
+
+def test_the_sandboxes_of_an_owner_with_a_name_outlive_the_commands(service, tmp_path):
+    options = ["--backend", "bubblewrap", "--set", f"root={tmp_path}/sandboxes", "--set", "owner=me"]
+    service.run("exec", *options, "--keep", "--name", "kept", "--", "sh", "-c", "echo on >file")
+    assert "keeping sandbox" in service.errors
+    service.run("exec", *options, "--", "true")
+    (tmp_path / "more").write_text("more")
+    service.run("cp", *options, str(tmp_path / "more"), "kept:more")
+    for _ in range(2):
+        (listed,) = json.loads(service.run("ls", *options, "--json"))
+        assert listed["name"] == "kept"
+        assert service.run("exec", *options, "kept", "--", "cat", "file", "more") == b"on\nmore"
+    assert service.run("rm", *options, "kept") == b"kept\n"
+    assert not list((tmp_path / "sandboxes").iterdir())
+
+
+@pytest.mark.parametrize(("on_stop", "left"), [("keep", ["kept"]), ("delete", [])])
+def test_a_service_that_is_told_to_stop_keeps_what_has_a_named_owner(service, tmp_path, on_stop, left):
+    options = ["--backend", "bubblewrap", "--set", f"root={tmp_path}/sandboxes"]
+    words = ["serve", *options, "--owner", "lab", "--port", "0", "--service-set", f"on_stop={on_stop}"]
+    with subprocess.Popen([*COMMAND, *words], env=service.environment, stdout=subprocess.PIPE, text=True) as second:
+        url = second.stdout.readline().split()[-1]
+        service.run("exec", "--url", url, "--keep", "--name", "kept", "--", "true")
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(60) == 0
+    options += ["--set", "owner=lab"]
+    names = [each["name"].rpartition(".")[2] for each in json.loads(service.run("ls", *options, "--json"))]
+    assert names == left
+    service.run("rm", *options, "--all")
     assert not list((tmp_path / "sandboxes").iterdir())

@@ -4,6 +4,7 @@ import pytest
 
 from tumbler.errors import RegistryError
 from tumbler.registry import reveal
+from tumbler.registry.secret_references import STAND_IN, replace_references
 
 SECRET = "hunter2"
 
@@ -89,3 +90,10 @@ def test_settings_that_no_longer_fit_are_refused_when_built(resolve, host):
     with pytest.raises(RegistryError) as caught:
         model.build(host)
     assert {problem.path for problem in caught.value.problems} == {"batch", "speed"}
+
+
+def test_two_variables_are_two_values_while_a_file_is_checked():
+    settings = {"tenants": [{"token": {"env": "ONE"}}, {"token": {"env": "TWO"}}, {"token": {"env": "ONE"}}]}
+    first, second, third = (each["token"] for each in replace_references(settings, STAND_IN)["tenants"])
+    assert first == third != second
+    assert len(first) >= 16

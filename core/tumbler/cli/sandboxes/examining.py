@@ -44,7 +44,7 @@ async def doctor(args: argparse.Namespace) -> int:
 async def _examine(shelf: Shelf, name: str) -> Finding:
     """Start the backend with its settings, and run a command in a sandbox."""
     try:
-        backend = cast("SandboxBackend", shelf.backend(name, {}))
+        backend = cast("SandboxBackend", shelf.backend(name, shelf.at_once(name)))
         async with asyncio.timeout(_START_S):
             capabilities = await _try(backend)
     except Exception as error:  # noqa: BLE001  # whatever a backend raises is what there is to tell

@@ -59,7 +59,7 @@ def _print_table(infos: Sequence[SandboxInfo]) -> None:
             info.name or "-",
             info.state,
             info.tier,
-            info.image or "-",
+            _short(info.image or "-"),
             _span(now - info.created),
             f"in {_span(info.expires - now)}",
             ",".join(f"{key}={value}" for key, value in sorted(info.labels.items())) or "-",
@@ -69,6 +69,12 @@ def _print_table(infos: Sequence[SandboxInfo]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _short(image: str) -> str:
+    """Shorten the hash by which an engine knows an image without a name."""
+    digits = image.removeprefix("sha256:")
+    return digits[:12] if len(digits) == 64 and set(digits) <= set("0123456789abcdef") else image
 
 
 def _span(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from tumbler.contracts.environment import Environment
 from tumbler.contracts.sandbox import SandboxBackend
-from tumbler.contracts.sandbox_control import CompleteSandbox, ManagedBackend
+from tumbler.contracts.sandbox_control import CompleteSandbox, DetachableBackend, ManagedBackend
 from tumbler.contracts.values import JSON, JSONObject
 from tumbler.errors import CapabilityError, SandboxNotFound, SandboxUnavailable
 from tumbler.plugins import PluginHost
@@ -52,6 +52,11 @@ class Shelf:
         apply_overrides(chosen, overrides)
         return self.host.build("backend", component, chosen)
 
+    def at_once(self, name: str) -> JSONObject:
+        """Return the settings with which a backend says at once that it cannot be reached."""
+        tables = {} if self.registry is None else self.registry.tables.backends
+        return {"start_seconds": 0.0} if _component(tables.get(name), name)[0] == _REMOTE else {}
+
     def backends(self, role: BackendRole) -> Sequence[str]:
         """Return the ids of the installed backends of a role."""
         found = self.host.components("backend")
@@ -80,21 +85,25 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
 
 @asynccontextmanager
 async def opened(args: argparse.Namespace, *, keep: bool = False) -> AsyncIterator[SandboxBackend]:
-    """Start the backend that the options name, and close it at the end: what it made is deleted.
+    """Start the backend that the options name, and end it.
 
-    With `keep` it is left as it is when all went well, and what it made lives on; raises `CapabilityError`
-    where sandboxes end with their maker.
+    The sandboxes of a service or of an owner with a name live on. Those of anybody else are deleted; raises
+    `CapabilityError` where one is to be kept then.
     """
     backend = _chosen(args)
-    await backend.start()
-    left = False
+    lasting = _lasting(backend)
+    if keep and not lasting:
+        raise CapabilityError(
+            "the sandbox would end with this command: --keep needs a service (--url), or a backend whose owner has a "
+            "name, such as --backend bubblewrap --set owner=me"
+        )
     try:
-        if keep and not backend.capabilities.attach:
-            raise CapabilityError("nobody could find a kept sandbox again: --keep needs a service (--url)")
+        await backend.start()
         yield backend
-        left = keep
     finally:
-        if not left:
+        if lasting:
+            await cast("DetachableBackend", backend).detach()
+        else:
             await backend.close()
 
 
@@ -103,9 +112,12 @@ async def find(backend: SandboxBackend, identity: str) -> CompleteSandbox:
     able = managed(backend)
     try:
         return await able.get(identity)
-    except SandboxNotFound:
+    except SandboxNotFound as error:
         if not able.capabilities.attach:
             raise
+        # Whoever takes a sandbox over decides when it ends: without a name that would be now.
+        if not _lasting(able):
+            raise SandboxNotFound(f"{error}; say whose it is with --set owner=NAME") from error
     return await able.attach(identity)
 
 
@@ -114,6 +126,12 @@ def managed(backend: SandboxBackend) -> ManagedBackend:
     if not isinstance(backend, ManagedBackend):
         raise CapabilityError(f"{type(backend).__name__} does not list or find sandboxes; it only makes new ones")
     return backend
+
+
+def _lasting(backend: SandboxBackend) -> bool:
+    """Tell whether the sandboxes can outlive this process."""
+    # No `isinstance`: it would ask a backend that is not started for its capabilities.
+    return bool(getattr(backend, "detachable", False))
 
 
 def _chosen(args: argparse.Namespace) -> SandboxBackend:

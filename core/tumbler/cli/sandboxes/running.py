@@ -55,9 +55,15 @@ async def _sandbox(args: argparse.Namespace) -> AsyncIterator[Sandbox]:
             yield await find(backend, args.sandbox)
             return
         sandbox = await backend.create(spec_of(args))
-        if args.keep:
+        kept = False
+        try:
+            yield sandbox
+            kept = args.keep
+        finally:
+            if not kept:
+                await sandbox.delete()
+        if kept:
             print(f"tumbler: keeping sandbox {sandbox.id}", file=sys.stderr)
-        yield sandbox
 
 
 def _terminal() -> dict[str, str]:

@@ -41,5 +41,7 @@ def _settings(args: argparse.Namespace) -> dict[str, JSON]:
 
 def _announce(url: str, args: argparse.Namespace) -> None:
     print(f"serving {args.backend} at {url}", flush=True)
+    if args.host in ("0.0.0.0", "::"):
+        print("  other machines put this machine's name or address in the place of the host", file=sys.stderr)
     print(f"  export {URL_VARIABLE}={url}   # for `tumbler sandbox` and the backend `remote`", file=sys.stderr)
     print(f"  export E2B_API_URL={url} E2B_SANDBOX_URL={url}   # for E2B's clients", file=sys.stderr)

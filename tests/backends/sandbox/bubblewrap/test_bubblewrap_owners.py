@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tumbler.contracts.sandbox import SandboxSpec
+from tumbler.contracts.sandbox import Resources, SandboxSpec
 from tumbler.errors import CapabilityError, QuotaExceeded, SandboxDied, SandboxNotFound, SandboxUnavailable
 from tumbler_backends.sandbox.bubblewrap.ownership.records import Record, read_records
 
@@ -252,3 +252,41 @@ asyncio.run(main())
     )
     _, said = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+async def test_what_a_named_owner_detaches_from_is_there_at_the_next_start(make_backend, tmp_path, image):
+    first, marker = await make_backend(owner="me"), f"{6000 + os.getpid()}.5"
+    assert first.detachable
+    made = await first.create(SandboxSpec(name="kept", image=str(image), ttl=3600))
+    await made.exec("echo changed >/opt/note")
+    await first.create(SandboxSpec(name="memory", resources=Resources(disk_bytes=1 << 20)))
+    await made.spawn(["sleep", marker])
+    await first.detach()
+    assert processes_with(marker) == []
+    with pytest.raises(SandboxDied, match="left it"):
+        await made.exec("true")
+    second = await make_backend(owner="me")
+    (info,) = await second.list()
+    assert (info.id, info.name) == (made.id, "kept")
+    again = await second.get("kept")
+    assert (await again.exec("cat /opt/note")).stdout == b"changed\n"
+    await again.delete()
+    await second.detach()
+    assert not list((tmp_path / "sandboxes").iterdir())
+
+
+async def test_what_is_detached_from_ends_at_its_time(make_backend, tmp_path):
+    backend = await make_backend(owner="me")
+    await backend.create(SandboxSpec(ttl=2))
+    await backend.detach()
+    assert read_records(tmp_path / "sandboxes" / "me")
+    await until(lambda: not list((tmp_path / "sandboxes").iterdir()))
+
+
+async def test_an_owner_without_a_name_cannot_detach(make_backend):
+    backend = await make_backend()
+    assert not backend.detachable
+    box = await backend.create(SandboxSpec())
+    with pytest.raises(CapabilityError, match="`owner`"):
+        await backend.detach()
+    assert await box.alive()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tumbler.contracts.sandbox import SandboxSpec
-from tumbler.errors import SandboxDied, SandboxNotFound, SandboxUnavailable
+from tumbler.errors import CapabilityError, SandboxDied, SandboxNotFound, SandboxUnavailable
 from tumbler_backends.sandbox.docker.backend import DockerBackend
 from tumbler_backends.sandbox.docker.settings import DockerSettings
 
@@ -172,4 +172,48 @@ async def test_a_container_that_is_removed_behind_our_back_is_told(settings: Doc
         await waiting
     assert died.value.cause == "killed"
     await until(lambda: backend.measure().sandboxes == 0, "it should no longer count as living")
+    await backend.close()
+
+
+async def test_what_a_named_owner_detaches_from_is_there_at_the_next_start(settings: DockerSettings) -> None:
+    mine = settings.model_copy(update={"owner": "leaves"})
+    first = DockerBackend(mine)
+    assert first.detachable
+    await first.start()
+    made = await first.create(SandboxSpec(name="kept", files={"mark": b"of the first"}))
+    await made.spawn("sleep 3456")
+    await first.detach()
+    with pytest.raises(SandboxDied, match="left it"):
+        await made.exec("true")
+    second = DockerBackend(mine)
+    await second.start()
+    (info,) = await second.list()
+    assert (info.id, info.name, info.image) == (made.id, "kept", settings.image)
+    again = await second.get("kept")
+    assert await again.read("mark") == b"of the first"
+    assert (await again.exec(["pgrep", "-f", "sleep 3456"])).exit_code == 1
+    await again.delete()
+    await second.detach()
+    assert containers(settings) == []
+    assert settings.root is not None
+    assert not list(settings.root.iterdir())
+
+
+async def test_what_is_detached_from_ends_at_its_time(settings: DockerSettings) -> None:
+    backend = DockerBackend(settings.model_copy(update={"owner": "leaves-for-a-while"}))
+    await backend.start()
+    await backend.create(SandboxSpec(ttl=3))
+    await backend.detach()
+    assert len(containers(settings)) == 1
+    await until(lambda: not containers(settings), "the container outlives its time")
+
+
+async def test_an_owner_without_a_name_cannot_detach(settings: DockerSettings) -> None:
+    backend = DockerBackend(settings)
+    assert not backend.detachable
+    await backend.start()
+    made = await backend.create(SandboxSpec())
+    with pytest.raises(CapabilityError, match="`owner`"):
+        await backend.detach()
+    assert await made.alive()
     await backend.close()

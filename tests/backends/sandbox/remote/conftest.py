@@ -31,7 +31,7 @@ class NoEnvironments:
 root, port, token = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 backend = BubblewrapBackend(BubblewrapSettings(root=root, owner="served", grace=0.2))
 service = HttpService(ServiceSettings(port=port, tenants=[{"name": "t", "token": token}], shutdown_seconds=1,
-                                      concurrent_creates=2, queue=2))
+                                      on_stop="delete", concurrent_creates=2, queue=2))
 asyncio.run(service.serve(backend, environments=NoEnvironments(), on_ready=lambda url: print(url, flush=True)))
 """
 

@@ -28,6 +28,14 @@ async def test_nobody_at_the_address_is_unavailable_within_bounds():
     await backend.close()
 
 
+async def test_a_start_gives_a_wrong_address_up_sooner_than_other_requests():
+    backend = RemoteBackend(RemoteSettings(url="http://127.0.0.1:9", start_seconds=0.1, retry_seconds=1000))
+    async with asyncio.timeout(100):
+        with pytest.raises(SandboxUnavailable, match="127"):
+            await backend.start()
+    await backend.close()
+
+
 async def test_a_service_of_another_kind_is_told_apart():
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

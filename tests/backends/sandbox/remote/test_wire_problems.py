@@ -24,6 +24,7 @@ PARTIAL = ExecResult(exit_code=1, stdout=b"\xff", stderr=b"", duration=1.5, time
         errors.SandboxDied("x", "oom"),
         errors.SandboxDied("x"),
         errors.SandboxStartFailed("x", "image"),
+        errors.SandboxNameTaken("x"),
         errors.CapabilityError("x"),
         errors.ExecTimeout("x", PARTIAL),
         errors.ExecFailed("x"),

@@ -1,6 +1,7 @@
 """Refuse, before anything starts, what this backend cannot enforce."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ from tumbler.errors import CapabilityError
 from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
 from tumbler_backends.sandbox.bubblewrap.host import Host
 
-__all__ = ["require_enforceable"]
+__all__ = ["pinned_mounts", "require_enforceable"]
 
 _TAKEN: Final = ("proc", "dev", "run", "sys")
 _LEAST_DISK_BYTES: Final = 1 << 16
@@ -32,6 +33,17 @@ def require_enforceable(spec: SandboxSpec, host: Host, images: ImageStore, modes
     ]
     if problems:
         raise CapabilityError(f"the bubblewrap backend cannot make this sandbox: {'; '.join(problems)}")
+
+
+def pinned_mounts(mounts: Sequence[Mount], mountable: Sequence[Path]) -> tuple[Mount, ...]:
+    """Return the mounts with the places that their sources really lead to; nothing may follow a link from here on.
+
+    Raises `CapabilityError` where a source leads out of `mountable` by now.
+    """
+    pinned = tuple(replace(mount, source=str(Path(mount.source).resolve())) for mount in mounts)
+    if problems := _mount_problems(pinned, mountable):
+        raise CapabilityError(f"the bubblewrap backend cannot make this sandbox: {'; '.join(problems)}")
+    return pinned
 
 
 def _isolation_problems(spec: SandboxSpec, modes: Sequence[str]) -> list[str]:

@@ -169,6 +169,28 @@ class BubblewrapBackend:
             await asyncio.to_thread(self._watchdog.dismiss)
         self._log.close()
 
+    @property
+    def detachable(self) -> bool:
+        """Tell whether an owner is named, who finds the sandboxes again."""
+        return self._settings.owner is not None
+
+    async def detach(self) -> None:
+        """End this instance; the sandboxes are left, without their processes, to the next start under this name."""
+        if not self.detachable:
+            raise CapabilityError("sandboxes end with an owner that has no name: set `owner` of the bubblewrap backend")
+        await asyncio.gather(*(sandbox.leave() for sandbox in self._living))
+        await asyncio.gather(*self._expiries, return_exceptions=True)
+        owner, watchdog = self._owner, self._watchdog
+        if owner is None or watchdog is None or not await asyncio.to_thread(read_records, owner.folder):
+            self._living = Living()
+            await self.close()
+            return
+        await self._close_host()
+        await asyncio.to_thread(owner.leave)
+        watchdog.leave()
+        self._living, self._owner, self._watchdog = Living(), None, None
+        self._log.close()
+
     def abandon(self) -> None:
         """Remove what can be removed without an event loop: the way out when the interpreter ends."""
         for sandbox in self._living:

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,18 +13,20 @@ from dataclasses import replace
 from tumbler.contracts.sandbox import Resources, SandboxSpec
 from tumbler.contracts.sandbox_control import SandboxUsage
 from tumbler.errors import SandboxDied, SandboxError, SandboxStartFailed, SandboxUnavailable
+from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
 from tumbler_backends.sandbox.bubblewrap.filesystem.layout import environment_arguments, namespace_arguments
 from tumbler_backends.sandbox.bubblewrap.filesystem.storage import Storage
 from tumbler_backends.sandbox.bubblewrap.host import Host
 from tumbler_backends.sandbox.bubblewrap.limits.cgroups import Cgroup
 from tumbler_backends.sandbox.bubblewrap.limits.freezing import freezer_for
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
-from tumbler_backends.sandbox.bubblewrap.processes.capture import Capture
+from tumbler_backends.sandbox.bubblewrap.processes.capture import LeftOver
 from tumbler_backends.sandbox.bubblewrap.processes.pausing import PauseClock
 from tumbler_backends.sandbox.bubblewrap.processes.pipes import OutputPair
 from tumbler_backends.sandbox.bubblewrap.processes.process import BubblewrapProcess
 from tumbler_backends.sandbox.bubblewrap.processes.runner import READY, RUNNER, TERMINAL_RUNNER
 from tumbler_backends.sandbox.bubblewrap.processes.spare import Spare
+from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors
 
 __all__ = ["Box"]
 
@@ -43,9 +46,10 @@ class Box:
         self._numbers = itertools.count(1)
         self._free: list[int] = []
         self._processes: set[BubblewrapProcess] = set()
-        self._left_over: set[Capture] = set()
+        self._left_over = LeftOver()
         self._watches: set[asyncio.Task[None]] = set()
         self._cgroup: Cgroup | None = None
+        self._limiting = threading.Lock()
         self._cpu_seconds = 0.0
         self._spare = Spare(lambda: self._spawn(["--as-pid-1", "--", *RUNNER]))
         self._freezer = freezer_for(name, host.cgroups, self._members)
@@ -101,7 +105,7 @@ class Box:
     def output(self, limit: int) -> Iterator[tuple[int, OutputPair]]:
         """Lend pipes for one command's output, and a number for its other files in the control folder.
 
-        After the command, a background child's output is read and dropped as long as the sandbox lives.
+        After the command, the output of the latest background children is read and dropped.
         """
         number = self._free.pop() if self._free else next(self._numbers)
         pair = OutputPair(self.layout.control, number, limit)
@@ -111,7 +115,7 @@ class Box:
             pair.close()
             raise
         if left := pair.captures:
-            self._left_over = {capture for capture in self._left_over if capture.open}.union(left)
+            self._left_over.add(left)
             pair.remove()
         else:
             self._free.append(number)
@@ -175,17 +179,18 @@ class Box:
         self._oom_kills = max(seen, self._oom_kills)
         return self._oom_kills
 
-    async def dispose(self, why: str, cause: str = "deleted") -> None:
-        """Kill all processes and remove every trace; later calls report `why` and its one-word `cause`."""
+    async def dispose(self, why: str, cause: str = "deleted", *, keep_files: bool = False) -> None:
+        """Kill all processes and remove every trace but perhaps the files; later calls report `why` and `cause`."""
         self._end, self._cause = self._end or why, self._cause if self._end else cause
         await self._thaw()
         self._spare.drop()
         await asyncio.gather(*(process.killed() for process in tuple(self._processes)))
         await asyncio.gather(*self._watches, return_exceptions=True)
-        for capture in self._left_over:
-            capture.close()
+        self._left_over.close()
         await self.storage.room.leave()
-        await asyncio.to_thread(self._remove)
+        async with self._pausing:  # somebody may just have paused it
+            await self._thaw()
+        await asyncio.to_thread(self._remove, keep_files)
 
     def abandon(self) -> None:
         """Kill and remove what can be without waiting: the way out when the interpreter ends."""
@@ -231,7 +236,7 @@ class Box:
 
     async def _freeze(self) -> None:
         try:
-            await asyncio.to_thread(self._freezer.freeze)
+            await to_the_end(asyncio.to_thread(self._freezer.freeze))
         except OSError as error:  # TimeoutError is one
             raise SandboxUnavailable(f"sandbox {self.name} could not be paused: {error}") from error
         for process in self._processes:
@@ -242,13 +247,15 @@ class Box:
             return
         for process in self._processes:
             process.thaw = None
-        await asyncio.to_thread(self._freezer.thaw)
+        await to_the_end(asyncio.to_thread(self._freezer.thaw))
         self.clock.resume()
 
-    def _remove(self) -> None:
-        if self._cgroup is not None:
-            self._cgroup.remove()
-        remove_tree(self.layout.folder)
+    def _remove(self, keep_files: bool) -> None:
+        with self._limiting:
+            if self._cgroup is not None:
+                self._cgroup.remove()
+        if not keep_files:
+            remove_tree(self.layout.folder)
 
     async def _make_ready(self, process: BubblewrapProcess, terminal: Callable[[int], bytes] | None) -> None:
         try:
@@ -291,42 +298,49 @@ class Box:
         try:
             self.require()
             namespaces = room.namespaces
-            network = None
-            if namespaces is not None and namespaces.user is None and namespaces.mount is None:
-                words, network = (), namespaces.network
-            process = self._spawn_in(words, descriptors, arguments, network)
+            inside = namespaces if namespaces is not None and namespaces.user is None else None
+            return self._spawn_in(words if inside is None else (), descriptors, arguments, inside)
         except BaseException:
             room.release()
             raise
-        process.dead.add_done_callback(self._left)
-        return process
 
-    def _left(self, _: "asyncio.Future[None]") -> None:
+    def _left(self, process: BubblewrapProcess) -> None:
+        # What runs inside can close what tells of its life: bwrap's own end must come too.
+        if process not in self._processes or not (process.exited.done() and process.dead.done()):
+            return
+        self._processes.discard(process)
         self.used = time.monotonic()
         self.storage.room.release()
 
     def _spawn_in(
-        self, words: Sequence[str], descriptors: Sequence[int], arguments: Sequence[str], network: int | None
+        self,
+        words: Sequence[str],
+        descriptors: Sequence[int],
+        arguments: Sequence[str],
+        namespaces: NamespaceDescriptors | None,
     ) -> BubblewrapProcess:
         # bwrap reads the filter to its end, so each process needs its own position in it.
         seccomp = os.open(f"/proc/self/fd/{self.host.seccomp}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             options = [*self._arguments, "--seccomp", str(seccomp), *arguments]
-            process = BubblewrapProcess([*words, self.host.bwrap], options, (seccomp, *descriptors), network)
+            process = BubblewrapProcess([*words, self.host.bwrap], options, (seccomp, *descriptors), namespaces)
         finally:
             os.close(seccomp)
         self._processes.add(process)
         process.exited.add_done_callback(lambda _: self._count(process))
-        process.dead.add_done_callback(lambda _: self._processes.discard(process))
+        process.exited.add_done_callback(lambda _: self._left(process))
+        process.dead.add_done_callback(lambda _: self._left(process))
         return process
 
     def _count(self, process: BubblewrapProcess) -> None:
         self._cpu_seconds += process.usage.cpu_seconds if process.usage is not None else 0.0
 
     def _limit(self, pid: int) -> None:
-        if self._cgroup is None:
-            self._cgroup = self.host.cgroup(self.name, self._resources)
-        self._cgroup.join(pid)
+        with self._limiting:
+            self.require()  # a start that was given up must not make anew what `dispose` removes
+            if self._cgroup is None:
+                self._cgroup = self.host.cgroup(self.name, self._resources)
+            self._cgroup.join(pid)
         for kind, limit in self._limits:
             resource.prlimit(pid, kind, (limit, limit))
 

@@ -15,7 +15,8 @@ from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 __all__ = ["Host", "Metrics"]
 
 _ROOT_USER: Final = 0
-
+_SIGNALS_PENDING: Final = 1024
+_QUEUE_BYTES: Final = 1 << 16
 
 _START_BOUNDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)
 """Seconds."""
@@ -105,7 +106,11 @@ class Host:
     def process_limits(self, resources: Resources) -> list[tuple[int, int]]:
         """Return the rlimits of the first process inside; they hold with cgroups and without."""
         wanted = {
-            resource.RLIMIT_CORE: 0,
+            # Not 0: that keeps the kernel from writing a file, but not from starting a core handler on the host.
+            resource.RLIMIT_CORE: 1,
+            # What counts against the host's root too: it must not run out of them for a sandbox's sake.
+            resource.RLIMIT_SIGPENDING: _SIGNALS_PENDING,
+            resource.RLIMIT_MSGQUEUE: _QUEUE_BYTES,
             resource.RLIMIT_FSIZE: self.settings.file_bytes,
             resource.RLIMIT_NOFILE: resources.open_files,
         }

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from tumbler.errors import SandboxNotFound, SandboxStartFailed
+from tumbler.errors import SandboxNameTaken, SandboxNotFound
 from tumbler_backends.sandbox.bubblewrap.sandbox import BubblewrapSandbox
 
 __all__ = ["Living"]
@@ -39,13 +39,12 @@ class Living:
         return self._sandboxes.get(identity)
 
     def take_name(self, name: str | None, identity: str) -> None:
-        """Keep a name for a sandbox that is being made; raises `SandboxStartFailed` where it is taken."""
+        """Keep a name for a sandbox that is being made; raises `SandboxNameTaken` where it is taken."""
         if name is None:
             return
         if name in self._names:
-            raise SandboxStartFailed(
-                f"the name {name!r} belongs to sandbox {self._names[name]}: delete that one, or use another name",
-                "create",
+            raise SandboxNameTaken(
+                f"the name {name!r} belongs to sandbox {self._names[name]}: delete that one, or use another name"
             )
         self._names[name] = identity
 

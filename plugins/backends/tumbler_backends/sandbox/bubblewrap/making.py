@@ -11,9 +11,10 @@ from typing import Final, Protocol
 
 from tumbler.contracts.sandbox import Healthcheck, SandboxSpec
 from tumbler.errors import QuotaExceeded, SandboxError, SandboxStartFailed
-from tumbler_backends.sandbox.bubblewrap.admission import require_enforceable
+from tumbler_backends.sandbox.bubblewrap.admission import pinned_mounts, require_enforceable
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.control import Steward
+from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
 from tumbler_backends.sandbox.bubblewrap.filesystem.images import ImageStore
 from tumbler_backends.sandbox.bubblewrap.filesystem.layout import Layout
 from tumbler_backends.sandbox.bubblewrap.filesystem.storage import Storage
@@ -68,6 +69,8 @@ class Maker:
         identity = secrets.token_hex(6)
         living = self._household.living
         self._require(spec)
+        if spec.mounts:
+            spec = replace(spec, mounts=pinned_mounts(spec.mounts, self._host.settings.mountable))
         if stored is None and spec.template is not None:
             stored = self._templates.get(spec.template)
         living.take_name(spec.name, identity)
@@ -120,7 +123,7 @@ class Maker:
         if seed is None:
             box.make()
         else:
-            await asyncio.to_thread(box.make)
+            await to_the_end(asyncio.to_thread(box.make))
         if box.storage.in_memory:  # the memory is there from now on, and with it the files of a template
             async with box.storage.room.entered():
                 pass

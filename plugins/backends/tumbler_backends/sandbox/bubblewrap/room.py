@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tumbler.errors import QuotaExceeded, SandboxDied, SandboxStartFailed
-from tumbler_backends.sandbox.bubblewrap.filesystem.mounting import MountPlan, assemble, make_places
+from tumbler_backends.sandbox.bubblewrap.filesystem.mounting import MountPlan, assemble, make_places, seal_devices
 from tumbler_backends.sandbox.bubblewrap.network import Network
 from tumbler_backends.sandbox.egress.network_namespace import (
     NamespaceDescriptors,
@@ -98,6 +98,7 @@ class Room:
                         self._open = await self._make()
                     if self._closed:
                         if (room := self._take()) is not None:
+                            await self._network.close()
                             room.close()
                         raise SandboxDied("the sandbox is gone: it was deleted while a command started")
             elif self._plan is not None and self._open.root is not None:
@@ -186,7 +187,9 @@ def _discard(making: "asyncio.Future[OpenRoom]") -> None:
 
 
 def _make_room(plan: MountPlan | None) -> OpenRoom:
-    namespaces = make_namespaces(mount=plan is not None)
+    namespaces = make_namespaces(
+        mount=plan is not None or os.geteuid() == 0, prepare=seal_devices if plan is None else None
+    )
     try:
         words = tuple(enter_words(namespaces))
         root, layer = (None, None) if plan is None else _mount_root(plan, namespaces, words)

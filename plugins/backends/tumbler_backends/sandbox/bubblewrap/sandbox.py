@@ -88,6 +88,17 @@ class BubblewrapSandbox(Files, Processes, Control):
             self._deletion = asyncio.get_running_loop().create_task(self._delete(why, cause))
         await asyncio.shield(self._deletion)
 
+    async def leave(self) -> None:
+        """End what runs here, and leave the files to the next owner of the same name; without files, delete it."""
+        if self.record.in_memory:
+            await self.delete()
+            return
+        if self._deletion is None:
+            self.close_doors()
+            why = "its owner has left it to the next one of the same name"
+            self._deletion = asyncio.get_running_loop().create_task(self._box.dispose(why, "host", keep_files=True))
+        await asyncio.shield(self._deletion)
+
     @property
     def box(self) -> Box:
         """Return where its processes start."""

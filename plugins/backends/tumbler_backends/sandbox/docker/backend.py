@@ -12,7 +12,7 @@ import aiodocker
 
 from tumbler.contracts.sandbox import IsolationTier, Sandbox, SandboxCapabilities, SandboxSpec
 from tumbler.contracts.sandbox_control import BackendMetrics, SandboxInfo, Template
-from tumbler.errors import SandboxDied, SandboxError, SandboxNotFound, SandboxUnavailable
+from tumbler.errors import CapabilityError, SandboxDied, SandboxError, SandboxNotFound, SandboxUnavailable
 from tumbler_backends.sandbox.docker.admission import enforced_limits, require_enforceable
 from tumbler_backends.sandbox.docker.census import all_records
 from tumbler_backends.sandbox.docker.choosing import choose_runtime, goes_past
@@ -69,7 +69,11 @@ class DockerBackend:
 
     @property
     def capabilities(self) -> SandboxCapabilities:
-        """Say what the backend can do; before `start`, what it can do nearly everywhere."""
+        """Say what the backend can do.
+
+        What depends on the engine is known once it is started: before, no limit is said to be enforced, and no network
+        mode but `none` to be offered.
+        """
         return SandboxCapabilities(
             tier=self._tier,
             network_modes=self._modes,
@@ -189,6 +193,34 @@ class DockerBackend:
         )
         await self._lifetimes.close()
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        await self._end(leaving=bool(failures))
+        if failures:
+            raise failures[0]
+
+    @property
+    def detachable(self) -> bool:
+        """Tell whether an owner is named, who finds the sandboxes again."""
+        return self._settings.owner is not None
+
+    async def detach(self) -> None:
+        """End this instance; the containers go on, for the next start under this name, without what commands ran."""
+        if not self.detachable:
+            raise CapabilityError("sandboxes end with an owner that has no name: set `owner` of the docker backend")
+        if not any(self._is_mine(sandbox) for sandbox in self._living):
+            await self.close()
+            return
+        await self._lifetimes.close()
+        for sandbox in self._living:
+            why = "its owner has left it to the next one of the same name"
+            sandbox.life.die(sandbox.controlled.died(why, "host"))
+            await sandbox.life.end_commands()
+            if self._maker is not None:
+                await self._maker.holder.let_go(sandbox)
+        self._living = Living()
+        await self._end(leaving=True)
+
+    async def _end(self, *, leaving: bool) -> None:
+        """Close all that is open; with `leaving` sandboxes stay, and the watchdog sees to their end."""
         if self._monitor is not None:
             await self._monitor.close()
         if self._maker is not None:
@@ -197,16 +229,14 @@ class DockerBackend:
             await self._maker.holder.close()
         if self._engine is not None:
             await self._engine.close()
-        # Where something could not be removed, the watchdog goes on.
-        if self._guard is not None:
-            self._guard.end(with_work=bool(failures))
+        # The name is free before the watchdog looks whether it is.
         if self._owner is not None:
             self._owner.release()
-            if not failures:
+            if not leaving:
                 shutil.rmtree(self._owner.folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.end(with_work=leaving)
         self._engine = self._owner = self._maker = self._monitor = self._guard = None
-        if failures:
-            raise failures[0]
 
     async def remove(self, sandbox: OwnedSandbox) -> None:
         """Remove a sandbox's container and all that is kept of it; for the sandbox."""

@@ -110,6 +110,10 @@ class Box(Life):
         await started.kill()
         return await self.ended(started, _DEATH_S) or Ending(code=_KILLED)
 
+    async def end_commands(self) -> None:
+        """End what this process runs in it; what a command has left behind stays."""
+        await asyncio.gather(*(started.kill() for started in tuple(self._running)), return_exceptions=True)
+
     def leave(self, readers: Iterable[PipeReader]) -> None:
         """Go on reading, and throwing away, what left-over children say."""
         self._left = {reader for reader in self._left if reader.open}

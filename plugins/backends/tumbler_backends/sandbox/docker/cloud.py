@@ -75,8 +75,12 @@ class DockerCloud:
         try:
             made = await self._engine.ask(request, "starting a command")
             stream = made.start(detach=False)
-            await self._engine.ask(stream.__aenter__(), "starting a command")
-            await self._engine.ask(_until_started(made), "starting a command")
+            try:
+                await self._engine.ask(stream.__aenter__(), "starting a command")
+                await self._engine.ask(_until_started(made), "starting a command")
+            except BaseException:
+                await asyncio.shield(stream.close())
+                raise
         except aiodocker.DockerError as error:
             raise SandboxDied(f"sandbox {self._life.id} takes no commands: {error.message}", "killed") from error
         process = _ExecProcess(self._engine, made, stream, record, self._life)

@@ -42,8 +42,8 @@ class LocalFiles:
         self._box.require()
         descriptor, size = self._tree.open(path)
         if size < _LARGE_BYTES:
-            return read_and_close(descriptor, limit)
-        return await asyncio.to_thread(read_and_close, descriptor, limit)
+            return read_and_close(descriptor, limit, path)
+        return await asyncio.to_thread(read_and_close, descriptor, limit, path)
 
     async def list(self, path: str = ".", *, depth: int = 1) -> Sequence[FileEntry]:
         """Return what a folder holds, sorted by path; `depth` 1 is the folder's own entries."""

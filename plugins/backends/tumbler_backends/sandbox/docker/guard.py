@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,15 @@ class Guard:
         )
 
     def end(self, *, with_work: bool) -> None:
-        """Dismiss it; `with_work` lets it remove what this process could not."""
+        """Dismiss it; `with_work` lets it remove what this process did not."""
         if not with_work:
             self._program.kill()
         if self._program.stdin is not None:
             self._program.stdin.close()
-        if not with_work:
+        if with_work:
+            # It may outlive this process; if it does not, somebody has to take note of its end.
+            threading.Thread(target=self._program.wait, daemon=True).start()
+        else:
             self._program.wait()
 
 

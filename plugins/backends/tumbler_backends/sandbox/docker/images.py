@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 import aiodocker
 
-from tumbler.errors import SandboxError, SandboxStartFailed
+from tumbler.errors import CapabilityError, SandboxError, SandboxStartFailed
 from tumbler_backends.sandbox.docker.engine import Engine
 from tumbler_backends.sandbox.docker.settings import DockerSettings
 
@@ -47,7 +47,10 @@ class Images:
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     async def find(self, name: str | None) -> Image:
-        """Return the image that a spec names, or the default one; raise `SandboxStartFailed` of phase `image`."""
+        """Return the image that a spec names, or the default one.
+
+        Raises `CapabilityError` for one that is not there, and `SandboxStartFailed` of phase `image` for all else.
+        """
         if name is None and self._settings.dockerfile is not None:
             async with self._turn:
                 return await self._built(self._settings.dockerfile)
@@ -59,7 +62,7 @@ class Images:
         if found is not None:
             return found
         if not self._settings.pull:
-            raise _failed(
+            raise CapabilityError(
                 f"the engine at {self._engine.address} has no image {name!r}: `docker pull {name}`, set `pull = true`, "
                 "or name a folder or tar archive by a path that begins with / or ./"
             )
@@ -73,6 +76,8 @@ class Images:
         except aiodocker.DockerError as error:
             if error.status == 404:
                 return None
+            if error.status == 400:  # it can be no image's name
+                raise CapabilityError(f"the engine knows no image {name!r}: {error.message}") from error
             raise _failed(f"the image {name!r} cannot be used: {error.message}") from error
         configuration = found.get("Config") or {}
         env = dict(word.partition("=")[::2] for word in configuration.get("Env") or [])
@@ -91,7 +96,7 @@ class Images:
         except SandboxError:
             raise
         except FileNotFoundError as error:
-            raise _failed(f"there is no folder or tar {name!r} on this machine to make an image of") from error
+            raise CapabilityError(f"there is no folder or tar {name!r} on this machine to make an image of") from error
         except (OSError, tarfile.TarError) as error:
             raise _failed(f"{name!r} could not be made into an image: {error}") from error
         except aiodocker.DockerError as error:
@@ -137,6 +142,8 @@ class Images:
         try:
             await self._engine.ask(self._engine.client.images.pull(name), f"downloading {name!r}", long=True)
         except aiodocker.DockerError as error:
+            if error.status == 404:
+                raise CapabilityError(f"there is no image {name!r} to download: {error.message}") from error
             raise _failed(f"the engine could not download the image {name!r}: {error.message}") from error
         return await self._must_be_there(name)
 

@@ -52,6 +52,10 @@ class Life(ABC):
     async def close(self) -> None:
         """Let go of the container, once it is gone or is somebody else's."""
 
+    @abstractmethod
+    async def end_commands(self) -> None:
+        """End what this process runs in it, where it can; what a command has left behind stays."""
+
     def idle_seconds(self) -> float:
         """Return for how long nothing has happened; 0 while a command runs."""
         if self.busy:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
-from tumbler.errors import SandboxNotFound, SandboxStartFailed
+from tumbler.errors import SandboxNameTaken, SandboxNotFound
 from tumbler_backends.sandbox.docker.owned import OwnedSandbox
 from tumbler_backends.sandbox.docker.remote import RemoteSandbox
 from tumbler_backends.sandbox.docker.sandbox import DockerSandbox
@@ -61,13 +61,13 @@ class Living:
 
     @contextlib.contextmanager
     def named(self, name: str | None) -> Iterator[None]:
-        """Hold a name while its sandbox is made; raise `SandboxStartFailed` where it is taken."""
+        """Hold a name while its sandbox is made; raise `SandboxNameTaken` where it is taken."""
         if name is None:
             yield
             return
         if name in self._names:
-            raise SandboxStartFailed(
-                f"the name {name!r} belongs to a living sandbox: delete that one, or use another name", "create"
+            raise SandboxNameTaken(
+                f"the name {name!r} belongs to a living sandbox: delete that one, or use another name"
             )
         self._names.add(name)
         try:

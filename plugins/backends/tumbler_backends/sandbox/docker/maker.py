@@ -80,7 +80,8 @@ class Maker:
         created = time.time()
         numbers = self._numbers(spec)
         control = self._make_folder(identity)
-        labels = {**self._owner.labels(), **sandbox_labels(identity, spec, created, image.identity)}
+        named = self._name_of_image(spec)
+        labels = {**self._owner.labels(), **sandbox_labels(identity, spec, created, image.identity, named)}
         plan = Plan(
             spec=spec,
             image=image.identity,
@@ -97,7 +98,7 @@ class Maker:
             spec=spec,
             created=created,
             expires=created + spec.ttl,
-            image=spec.image or image.identity,
+            image=named or image.identity,
             labels=labels,
             owner_labels=labels,
         )
@@ -124,7 +125,9 @@ class Maker:
         if state is None or not state.running:
             raise SandboxNotFound(f"sandbox {record.id} does not run any more")
         mine = replace(record, owner=self._owner.name, owner_labels=self._owner.labels())
-        image = await self.images.known(record.labels[f"{LABEL}.image"]) or Image(identity=record.image)
+        image = await self.images.known(record.labels[f"{LABEL}.image"]) or Image(
+            identity=record.labels[f"{LABEL}.image"]
+        )
         sandbox = await self.holder.hold(container, state, mine, image)
         sandbox.life.paused = state.paused
         mine.save(self._root)
@@ -171,6 +174,12 @@ class Maker:
         controlled = sandbox.controlled
         image = controlled.record.labels[f"{LABEL}.image"]
         return await self.templates.make(sandbox.box, controlled.container, image, controlled.places)
+
+    def _name_of_image(self, spec: SandboxSpec) -> str | None:
+        """Return what people call the image that a spec starts from; None where it has no name."""
+        if spec.image is not None or spec.template is not None:
+            return spec.image
+        return self._settings.image if self._settings.dockerfile is None else None
 
     def _numbers(self, spec: SandboxSpec) -> tuple[int, int]:
         """Return the owner of the writable folders, where it is known before the image can be looked into."""

@@ -77,6 +77,7 @@ class Record:
     created: float
     expires: float
     image: str
+    """The image as people name it, or its id where it has no name."""
     labels: Mapping[str, str]
     """All labels of the container."""
     owner_labels: Mapping[str, str]
@@ -107,7 +108,9 @@ class Record:
         return self
 
 
-def sandbox_labels(identity: str, spec: SandboxSpec, created: float, image: str) -> dict[str, str]:
+def sandbox_labels(
+    identity: str, spec: SandboxSpec, created: float, image: str, image_name: str | None = None
+) -> dict[str, str]:
     """Return the labels that describe one sandbox: with them another process can take it over."""
     described = _SPEC.dump_json(spec, exclude={"files"}).decode()
     return {
@@ -116,6 +119,7 @@ def sandbox_labels(identity: str, spec: SandboxSpec, created: float, image: str)
         f"{LABEL}.created": str(created),
         f"{LABEL}.expires": str(created + spec.ttl),
         f"{LABEL}.image": image,
+        **({f"{LABEL}.image-name": image_name} if image_name is not None else {}),
         **({f"{LABEL}.name": spec.name} if spec.name is not None else {}),
         **{f"tumbler.label.{name}": value for name, value in spec.labels.items()},
     }
@@ -139,7 +143,7 @@ def record_of(described: Mapping[str, object]) -> Record | None:
             spec=_SPEC.validate_json(labels[f"{LABEL}.spec"]),
             created=float(labels[f"{LABEL}.created"]),
             expires=float(labels[f"{LABEL}.expires"]),
-            image=labels[f"{LABEL}.image"],
+            image=labels[f"{LABEL}.image-name" if f"{LABEL}.image-name" in labels else f"{LABEL}.image"],
             labels=labels,
             owner_labels=labels,
             running=described.get("State") in {"running", "paused"},

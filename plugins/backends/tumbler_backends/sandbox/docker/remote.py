@@ -48,6 +48,9 @@ class RemoteLife(Life):
         """Measure what the container uses."""
         return usage_of(await self._container.statistics())
 
+    async def end_commands(self) -> None:
+        """Leave them alone: the engine runs them, and they end with the container."""
+
     async def close(self) -> None:
         """Stop waiting."""
         self._waiting.cancel()

@@ -237,15 +237,15 @@ class NewFile:
                 os.unlink(self._temporary, dir_fd=self._folder)
 
 
-def read_and_close(descriptor: int, limit: int) -> bytes:
-    """Return what a descriptor holds; raise `OSError` with `EFBIG` past `limit` bytes."""
+def read_and_close(descriptor: int, limit: int, path: str) -> bytes:
+    """Return what a descriptor of the file `path` holds; raise `OSError` with `EFBIG` past `limit` bytes."""
     pieces, size = [], 0
     with opened(descriptor):
         while piece := os.read(descriptor, min(_CHUNK, limit + 1 - size)):
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise OSError(errno.EFBIG, f"longer than the limit of {limit} bytes")
+                raise OSError(errno.EFBIG, f"longer than the limit of {limit} bytes", path)
     return b"".join(pieces)
 
 
@@ -303,5 +303,7 @@ def _named(path: str, other: str | None = None) -> Iterator[None]:
     except PolicyDenied:
         raise
     except OSError as error:
-        error.filename, error.filename2 = path, other
+        error.filename = path
+        if other is not None:  # None would be told as one of two paths
+            error.filename2 = other
         raise

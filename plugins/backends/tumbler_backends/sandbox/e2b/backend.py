@@ -13,7 +13,14 @@ from e2b.exceptions import NotFoundException
 
 from tumbler.contracts.sandbox import Sandbox, SandboxCapabilities, SandboxSpec
 from tumbler.contracts.sandbox_control import BackendMetrics, SandboxInfo, Template
-from tumbler.errors import QuotaExceeded, SandboxError, SandboxNotFound, SandboxStartFailed, SandboxUnavailable
+from tumbler.errors import (
+    CapabilityError,
+    SandboxError,
+    SandboxNameTaken,
+    SandboxNotFound,
+    SandboxStartFailed,
+    SandboxUnavailable,
+)
 from tumbler_backends.sandbox.e2b.admission import require_enforceable
 from tumbler_backends.sandbox.e2b.control import Control
 from tumbler_backends.sandbox.e2b.counting import Counts
@@ -97,11 +104,22 @@ class E2bBackend:
 
     async def close(self) -> None:
         """Delete every sandbox that this instance created."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-            self._watching = None
+        await self._stop_watching()
         await asyncio.gather(*(sandbox.delete() for sandbox in tuple(self._sandboxes.values())))
+
+    @property
+    def detachable(self) -> bool:
+        """Tell whether an owner is named, who finds the sandboxes again."""
+        return self._settings.owner is not None
+
+    async def detach(self) -> None:
+        """End this instance, and leave its sandboxes with E2B, which ends them at their time."""
+        if not self.detachable:
+            raise CapabilityError("sandboxes end with an owner that has no name: set `owner` of the e2b backend")
+        await self._stop_watching()
+        for sandbox in tuple(self._sandboxes.values()):
+            await sandbox.let_go()
+        self._sandboxes.clear()
 
     async def get(self, identity: str) -> E2bSandbox:
         """Return a living sandbox of this owner by id or name."""
@@ -188,6 +206,12 @@ class E2bBackend:
                 raise failure
         return copies
 
+    async def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
+
     async def _create(self, spec: SandboxSpec) -> E2bSandbox:
         began = time.perf_counter()
         await self._reserve(spec.name)
@@ -216,17 +240,19 @@ class E2bBackend:
             raise SandboxStartFailed(f"E2B made no sandbox within {spec.startup_timeout} s", "create") from error
         except ERRORS as error:
             if isinstance(error, NotFoundException) or getattr(error, "status_code", None) == _NOT_FOUND:
-                raise SandboxNotFound(f"E2B has no template {spec.template or spec.image!r}: {error}") from error
+                if spec.template is None:
+                    raise CapabilityError(f"E2B has no template {spec.image!r} to be the image: {error}") from error
+                raise SandboxNotFound(f"E2B has no template {spec.template!r}: {error}") from error
             known = told(error)
             if type(known) is SandboxError:
                 raise SandboxStartFailed(f"E2B made no sandbox: {error}", "create") from error
             raise known from error
 
     async def _reserve(self, name: str | None) -> None:
-        """Take a name; raise `QuotaExceeded` where a living sandbox of this owner has it."""
+        """Take a name; raise `SandboxNameTaken` where a living sandbox of this owner has it."""
         if name is None:
             return
-        taken = QuotaExceeded(f"a living sandbox already has the name {name!r}: delete it, or choose another name")
+        taken = SandboxNameTaken(f"a living sandbox already has the name {name!r}: delete it, or choose another name")
         if name in self._starting:
             raise taken
         self._starting.add(name)

@@ -120,6 +120,12 @@ class E2bSandbox(Control, E2bFiles):
             self._deletion = asyncio.get_running_loop().create_task(self._delete(why, cause))
         await asyncio.shield(self._deletion)
 
+    async def let_go(self) -> None:
+        """Stop reading from it, and leave it alone."""
+        self._wire.life.end("its owner has left it to the next one of the same name", "host")
+        with contextlib.suppress(SandboxError):
+            await self._spawner.close()
+
     async def _delete(self, why: str, cause: str) -> None:
         self._wire.life.end(why, cause)
         try:

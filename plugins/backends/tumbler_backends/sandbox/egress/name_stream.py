@@ -11,7 +11,7 @@ __all__ = ["NameStream"]
 
 _LENGTH: Final = struct.Struct("!H")
 _MAX_MESSAGE: Final = 4096
-_MAX_MESSAGES: Final = 100
+_MAX_MESSAGES: Final = 8
 _LIFE_S: Final = 15.0
 
 

@@ -54,11 +54,12 @@ class NamespaceDescriptors:
                 os.close(descriptor)
 
 
-def make_namespaces(*, mount: bool = False) -> NamespaceDescriptors:
+def make_namespaces(*, mount: bool = False, prepare: Callable[[], None] | None = None) -> NamespaceDescriptors:
     """Make a network namespace whose only interface is a working `lo`; blocks for about a millisecond as root.
 
     With `mount` a mount namespace comes with it: a copy of this process's, from which no mount
-    spreads. Without root both belong to a new user namespace in which this user is root.
+    spreads. Without root both belong to a new user namespace in which this user is root. `prepare` is called
+    inside first, but not without root.
 
     Raises:
         CapabilityError: this user may make no namespaces, or a program for it is missing.
@@ -66,7 +67,7 @@ def make_namespaces(*, mount: bool = False) -> NamespaceDescriptors:
     """
     _require("nsenter")
     try:
-        return _in_thread(lambda: _unshare(mount))
+        return _in_thread(lambda: _unshare(mount, prepare))
     except CapabilityError:  # without root, or in a container whose root has not all of root's rights
         return _unshare_without_root(mount)
 
@@ -130,11 +131,13 @@ def _in_thread(function: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def _unshare(mount: bool) -> NamespaceDescriptors:
+def _unshare(mount: bool, prepare: Callable[[], None] | None) -> NamespaceDescriptors:
     _check(_libc.unshare(_CLONE_NEWNET | (_CLONE_NEWNS if mount else 0)), "unshare")
     if mount:
         _check(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None), "mount --make-rprivate /")
     _raise_loopback()
+    if prepare is not None:
+        prepare()
     return _open_namespaces("thread-self", ("net", "mnt") if mount else ("net",))
 
 

@@ -46,9 +46,14 @@ class Relay:
     async def listen(self, doors: list[socket.socket]) -> None:
         """Take connections from these listeners, which it then owns."""
         loop = asyncio.get_running_loop()
+        # In two steps, because starting waits: none is forgotten where that is cancelled.
         for door in doors:
-            server = await loop.create_server(lambda: PipeEnd(self._accept), sock=door, backlog=_BACKLOG)
+            server = await loop.create_server(
+                lambda: PipeEnd(self._accept), sock=door, backlog=_BACKLOG, start_serving=False
+            )
             self._servers.append(server)
+        for server in self._servers:
+            await server.start_serving()
 
     def enforce(self, policy: EgressPolicy) -> None:
         """Cut the connections that a new policy forbids."""
@@ -70,7 +75,7 @@ class Relay:
         assert end.transport is not None
         address, port = _aimed_at(end.transport)
         name = self._addresses.name_of(address)
-        refusal = self._refusal(address, name)
+        refusal = self._refusal(address, port, name)
         if refusal is not None:
             self._ledger.enter("tcp", str(address), port, Decision(allowed=False, reason=refusal), host=name)
             reset(end.transport)
@@ -84,12 +89,12 @@ class Relay:
             self._connections.add(connection)
             connection.over.add_done_callback(lambda _: self._connections.discard(connection))
 
-    def _refusal(self, address: Address, name: str | None) -> str | None:
+    def _refusal(self, address: Address, port: int, name: str | None) -> str | None:
         if self.connections >= self._limit:
             return f"more than {self._limit} connections at one time"
         if address.is_loopback or address.is_unspecified:
             return "the gateway's own port"
-        if address in FAKE_NETWORK and name is None:
+        if address in FAKE_NETWORK and name is None and port != _DNS_PORT:
             return "an address that stands for no name: it was not asked for, or long ago"
         return None
 

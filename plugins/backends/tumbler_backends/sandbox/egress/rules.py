@@ -72,6 +72,8 @@ def parse_host(entry: str) -> HostRule:
     """Read `name`, `*.name`, or either with `:port` behind it; raise `ValueError`."""
     name, colon, port = entry.partition(":")
     try:
+        if "://" in entry:
+            raise ValueError("leave the scheme and what is behind the host out: a rule holds for all that goes there")
         wildcard = name.startswith("*.")
         host = clean_name(name.removeprefix("*."))
         return HostRule(text=entry, host=host, wildcard=wildcard, port=_parse_port(port) if colon else None)

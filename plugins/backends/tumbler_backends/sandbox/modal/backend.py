@@ -86,6 +86,26 @@ class ModalBackend:
             if account is not None:
                 await account.close()
 
+    @property
+    def detachable(self) -> bool:
+        """Tell whether an owner is named, who finds the sandboxes again."""
+        return self.settings.owner is not None
+
+    async def detach(self) -> None:
+        """End this instance, and leave its sandboxes with Modal, where they end at their time."""
+        if not self.detachable:
+            raise CapabilityError("sandboxes end with an owner that has no name: set `owner` of the modal backend")
+        account, self._account = self._account, None
+        try:
+            for sandbox in tuple(self._sandboxes.values()):
+                await sandbox.let_go()
+                if account is not None:
+                    await account.let_go(sandbox.cloud.sandbox)
+        finally:
+            self._sandboxes.clear()
+            if account is not None:
+                await account.close()
+
     async def get(self, identity: str) -> ModalSandbox:
         """Return a living sandbox of this owner by id or name."""
         sandbox = await self._find(identity)

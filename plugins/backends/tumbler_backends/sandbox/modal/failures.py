@@ -8,7 +8,14 @@ import grpclib
 from grpclib.exceptions import StreamTerminatedError
 from modal import exception as modal_errors
 
-from tumbler.errors import CapabilityError, QuotaExceeded, SandboxError, SandboxNotFound, SandboxUnavailable
+from tumbler.errors import (
+    CapabilityError,
+    QuotaExceeded,
+    SandboxError,
+    SandboxNameTaken,
+    SandboxNotFound,
+    SandboxUnavailable,
+)
 
 __all__ = ["FAILURES", "GONE", "calling", "explain"]
 
@@ -37,7 +44,9 @@ def explain(error: BaseException, what: str) -> SandboxError:
         return SandboxUnavailable(f"Modal refuses the credentials, {message}; {_CREDENTIALS}")
     if isinstance(error, modal_errors.NotFoundError):
         return SandboxNotFound(f"Modal does not know it, {message}")
-    if isinstance(error, modal_errors.ResourceExhaustedError | modal_errors.AlreadyExistsError):
+    if isinstance(error, modal_errors.AlreadyExistsError):
+        return SandboxNameTaken(f"Modal has one of that name already, {message}")
+    if isinstance(error, modal_errors.ResourceExhaustedError):
         return QuotaExceeded(f"Modal refuses, {message}")
     if isinstance(error, modal_errors.UnimplementedError):
         return CapabilityError(f"this Modal service cannot do that, {message}")

@@ -5,7 +5,7 @@ import asyncio
 import modal
 
 from tumbler.contracts.sandbox import SandboxSpec
-from tumbler.errors import SandboxError, SandboxNotFound, SandboxStartFailed
+from tumbler.errors import CapabilityError, SandboxError, SandboxNotFound, SandboxStartFailed
 from tumbler_backends.sandbox.modal.failures import calling
 from tumbler_backends.sandbox.modal.settings import ModalSettings
 
@@ -25,7 +25,8 @@ class Images:
     async def image_of(self, spec: SandboxSpec) -> modal.Image:
         """Return the image of a spec, which is there.
 
-        Raises `SandboxNotFound` for a template that is gone, and `SandboxStartFailed` (phase `image`).
+        Raises `SandboxNotFound` for a template that is gone, `CapabilityError` for an image that there is not, and
+        `SandboxStartFailed` (phase `image`).
         """
         if spec.template is not None:
             return await self._snapshot(spec.template)
@@ -56,6 +57,8 @@ class Images:
         except SandboxError as error:
             if error.retryable:
                 raise
+            if isinstance(error, SandboxNotFound):
+                raise CapabilityError(f"there is no image {name!r}: {error}") from error
             raise SandboxStartFailed(str(error), "image") from error
 
 

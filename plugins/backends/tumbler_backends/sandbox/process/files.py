@@ -205,5 +205,5 @@ def _named(path: str, act: Callable[[], Result]) -> Result:
     try:
         return act()
     except OSError as error:
-        error.filename, error.filename2 = path, None
+        error.filename = path
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tumbler.contracts.sandbox_control import BackendMetrics, SandboxInfo
-from tumbler.errors import QuotaExceeded
+from tumbler.errors import SandboxNameTaken
 
 if TYPE_CHECKING:
     from tumbler_backends.sandbox.process.sandbox import ProcessSandbox
@@ -69,10 +69,12 @@ class Keeper:
         self._entries: dict[ProcessSandbox, _Entry] = {}
 
     def add(self, sandbox: "ProcessSandbox") -> None:
-        """Take in a sandbox; raise `QuotaExceeded` for a name that another has."""
+        """Take in a sandbox; raise `SandboxNameTaken` for a name that another has."""
         name = sandbox.spec.name
         if name is not None and self.find(name) is not None:
-            raise QuotaExceeded(f"the name {name!r} belongs to another living sandbox; delete it, or take another name")
+            raise SandboxNameTaken(
+                f"the name {name!r} belongs to another living sandbox; delete it, or take another name"
+            )
         now = time.time()
         self._entries[sandbox] = _Entry(created=now, expires=now + sandbox.spec.ttl)
 

@@ -43,21 +43,19 @@ class RemoteBackend:
         """Keep the settings; nothing is sent before `start`."""
         self._settings = settings
         self._link = Link(settings)
-        self._capabilities: SandboxCapabilities | None = None
+        self._capabilities = SandboxCapabilities(tier="process", attach=True)
         self._counts = Counts()
         self._orphans: set[asyncio.Task[None]] = set()
 
     @property
     def capabilities(self) -> SandboxCapabilities:
-        """Say what the service's backend can do; known once started."""
-        if self._capabilities is None:
-            raise SandboxUnavailable("the remote backend is not started: await its start() first")
+        """Say what the service's backend can do; before `start`, the least that any service's can."""
         return self._capabilities
 
     async def start(self) -> None:
         """Ask the service what it can do."""
         self._link.open()
-        response = await self._link.ask("GET", "/server", repeat=True)
+        response = await self._link.ask("GET", "/server", repeat=True, patience=self._settings.start_seconds)
         answer = ServerAnswer.model_validate_json(response.content)
         able = answer.capabilities.value()
         # Exposed ports are on the service's machine.
@@ -89,6 +87,17 @@ class RemoteBackend:
         for outcome in outcomes:
             if isinstance(outcome, SandboxUnavailable):
                 raise outcome
+
+    @property
+    def detachable(self) -> bool:
+        """Say yes: the sandboxes are the service's, and their owner is the token."""
+        return True
+
+    async def detach(self) -> None:
+        """Close the connections, and leave the sandboxes with the service."""
+        if self._orphans:
+            await asyncio.wait(self._orphans)
+        await self._link.close()
 
     async def get(self, identity: str) -> RemoteSandbox:
         """Return a living sandbox by id or name."""

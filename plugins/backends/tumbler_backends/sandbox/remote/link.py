@@ -1,6 +1,7 @@
 """The connection to the service: requests with bounds, repeated where that is safe; knows no sandbox."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
@@ -79,6 +80,7 @@ class Link:
         seconds: float = 0.0,
         repeat: bool = False,
         pinned: bool = False,
+        patience: float | None = None,
     ) -> httpx.Response:
         """Return the answer; raise the error that it describes, or `SandboxUnavailable` if there is none.
 
@@ -90,9 +92,10 @@ class Link:
             seconds: how long the service may take; the settings' slack is added.
             repeat: whether doing it twice is the same as doing it once.
             pinned: whether that is so only as long as the service is not restarted.
+            patience: for how many seconds it may be repeated, where that is less than the settings say.
         """
         request = _request(method, path, body, query)
-        deadline = time.monotonic() + self._settings.retry_seconds
+        deadline = time.monotonic() + min(self._settings.retry_seconds, math.inf if patience is None else patience)
         delay, sent_to = _FIRST_DELAY_S, None
         while True:
             headers = {**request.headers, **({} if sent_to is None else {_INSTANCE: sent_to})}

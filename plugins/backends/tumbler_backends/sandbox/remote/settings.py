@@ -18,5 +18,7 @@ class RemoteSettings(Settings):
     """Seconds that an answer may take beyond what was asked for, such as a command's time-out."""
     retry_seconds: float = Field(default=30.0, ge=0)
     """Seconds during which a request that may be repeated is repeated when the service cannot be reached or is busy."""
+    start_seconds: float = Field(default=3.0, ge=0)
+    """Seconds for which `start` tries to reach the service: a wrong address is to be told soon."""
     connect_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for a connection."""

@@ -26,6 +26,7 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     Restarted: 412,
     errors.SandboxUnavailable: 503,
     errors.SandboxNotFound: 404,
+    errors.SandboxNameTaken: 409,
     errors.SandboxDied: 410,
     errors.SessionEnded: 410,
     errors.CapabilityError: 422,

@@ -11,7 +11,7 @@ from typing import Final, cast
 import uvicorn
 
 from tumbler.contracts.sandbox import SandboxBackend
-from tumbler.contracts.sandbox_control import ManagedBackend
+from tumbler.contracts.sandbox_control import DetachableBackend, ManagedBackend
 from tumbler.contracts.sandbox_service import EnvironmentSource
 from tumbler.errors import ContractError, SandboxError, SandboxUnavailable
 from tumbler_backends.sandbox.service.admission import Admission
@@ -30,6 +30,8 @@ __all__ = ["HttpService"]
 _LOG = logging.getLogger("tumbler.sandbox.service")
 
 _REFRESH_S: Final = 5.0
+_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+"""Addresses that can be listened on and not connected to → one that clients of this machine can use."""
 _KEEP_ALIVE_S: Final = 75
 """Longer than clients keep idle connections, so that none is closed just as a request goes out."""
 
@@ -58,7 +60,13 @@ class HttpService:
                 async with _upkeep(desk):
                     await self._answer(desk, listener, on_ready)
             finally:
-                await asyncio.shield(backend.close())
+                await asyncio.shield(self._end(backend))
+
+    async def _end(self, backend: ManagedBackend) -> None:
+        if self._settings.on_stop == "keep" and isinstance(backend, DetachableBackend) and backend.detachable:
+            await backend.detach()
+        else:
+            await backend.close()
 
     def _desk(self, backend: ManagedBackend, environments: EnvironmentSource) -> Desk:
         settings = self._settings
@@ -186,6 +194,7 @@ async def _refresh(holdings: Holdings) -> None:
 
 
 def _url(host: str, listener: socket.socket) -> str:
+    host = _ON_THIS_MACHINE.get(host, host)
     shown = f"[{host}]" if ":" in host else host
     port = cast("int", listener.getsockname()[1])
     return f"http://{shown}:{port}"

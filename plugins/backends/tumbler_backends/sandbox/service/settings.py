@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -81,11 +81,17 @@ class ServiceSettings(Settings):
     """Seconds without a call after which an open environment is closed."""
     shutdown_seconds: float = Field(default=10.0, ge=0)
     """Seconds that requests may take to end when the service stops."""
+    on_stop: Literal["keep", "delete"] = "keep"
+    """What becomes of the sandboxes when the service stops in order. `keep` leaves them to the next service whose
+    backend's owner has the same name; where the owner has none, they are deleted in any case."""
 
     @model_validator(mode="after")
     def _require_tokens(self) -> "ServiceSettings":
         if not self.tenants and not is_loopback(self.host):
-            raise ValueError(f"{self.host!r} can be reached from other machines, which needs `tenants` with tokens")
+            raise ValueError(
+                f"{self.host!r} can be reached from other machines, which needs `tenants` with tokens, "
+                "or a token in the environment variable TUMBLER_SANDBOX_TOKEN with `tumbler sandbox serve`"
+            )
         for field in ("name", "token"):
             values = [getattr(tenant, field) for tenant in self.tenants]
             if len(set(values)) < len(values):

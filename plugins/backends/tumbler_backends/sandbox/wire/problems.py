@@ -35,6 +35,7 @@ _SANDBOX_ERRORS: Final[Mapping[str, type[errors.SandboxError]]] = {
         errors.SandboxError,
         errors.SandboxUnavailable,
         errors.SandboxNotFound,
+        errors.SandboxNameTaken,
         errors.SandboxDied,
         errors.SandboxStartFailed,
         errors.CapabilityError,

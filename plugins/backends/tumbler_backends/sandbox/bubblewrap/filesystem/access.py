@@ -11,6 +11,7 @@ from tumbler.contracts.sandbox_files import FileEntry, FileEvent
 from tumbler.errors import QuotaExceeded
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.filesystem.files import SandboxFiles, read_and_close
+from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
 from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.bubblewrap.filesystem.watch import Watch
 
@@ -37,15 +38,15 @@ class Files:
                 if len(content) < _LARGE_BYTES:
                     files.write(path, content, mode)
                 else:
-                    await asyncio.to_thread(files.write, path, content, mode)
+                    await to_the_end(asyncio.to_thread(files.write, path, content, mode))
 
     async def read(self, path: str, *, limit: int = 10 << 20) -> bytes:
         """Read a regular file of at most `limit` bytes; a longer one is `OSError` with `EFBIG`."""
         async with self._tree() as files:
             descriptor, size = files.open(path)
             if size < _LARGE_BYTES:
-                return read_and_close(descriptor, limit)
-            return await asyncio.to_thread(read_and_close, descriptor, limit)
+                return read_and_close(descriptor, limit, path)
+            return await to_the_end(asyncio.to_thread(read_and_close, descriptor, limit, path))
 
     async def list(self, path: str = ".", *, depth: int = 1) -> Sequence[FileEntry]:
         """Return what a folder holds, sorted by path; `depth` 1 is the folder's own entries."""
@@ -79,7 +80,7 @@ class Files:
         async with self._tree() as files:
             descriptor, _ = files.open(path)
             with opened(descriptor):
-                while piece := await asyncio.to_thread(os.pread, descriptor, _PIECE, offset):
+                while piece := await to_the_end(asyncio.to_thread(os.pread, descriptor, _PIECE, offset)):
                     offset += len(piece)
                     yield piece
 
@@ -89,7 +90,7 @@ class Files:
             with self._full_disk(path), files.stage(path, mode) as file:
                 async for piece in pieces:
                     self._box.require()
-                    await asyncio.to_thread(file.write, piece)
+                    await to_the_end(asyncio.to_thread(file.write, piece))
                 file.commit()
 
     async def watch(self, path: str = ".", *, recursive: bool = False) -> AsyncIterator[FileEvent]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tumbler.errors import QuotaExceeded, SandboxStartFailed
+from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
 from tumbler_backends.sandbox.bubblewrap.filesystem.templates import StoredTemplate, TemplateStore
 from tumbler_backends.sandbox.bubblewrap.making import Maker
 from tumbler_backends.sandbox.bubblewrap.room import OpenRoom
@@ -33,7 +34,7 @@ class Copies:
         async with contextlib.AsyncExitStack() as stack:
             room = await stack.enter_async_context(storage.room.entered()) if storage.mounted else None
             try:
-                return await asyncio.to_thread(self._copy, sandbox, room)
+                return await self._copied(sandbox, room)
             except OSError as error:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                     raise QuotaExceeded(f"sandbox {sandbox.id} could not be copied: the disk is full: {error}") from (
@@ -45,17 +46,35 @@ class Copies:
         """Make `count` sandboxes of the same spec with the same files; either all come up, or none stays."""
         stored = await self.snapshot(sandbox)
         spec = replace(sandbox.record.spec, name=None, idempotency_key=None)
+        making = [asyncio.ensure_future(self._maker.make(spec, stored)) for _ in range(count)]
         try:
-            outcomes = await asyncio.gather(
-                *(self._maker.make(spec, stored) for _ in range(count)), return_exceptions=True
-            )
-        finally:
-            await asyncio.to_thread(self._templates.delete, stored.id)
-        made = [outcome for outcome in outcomes if isinstance(outcome, BubblewrapSandbox)]
-        if failures := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
+            try:
+                await asyncio.gather(*making)
+            finally:
+                await to_the_end(self._without_template(making, stored.id))
+        except BaseException:
+            made = [one.result() for one in making if not one.cancelled() and one.exception() is None]
             await asyncio.gather(*(fork.delete() for fork in made))
-            raise failures[0]
-        return made
+            raise
+        return [one.result() for one in making]
+
+    async def _without_template(self, making: Sequence["asyncio.Future[BubblewrapSandbox]"], identity: str) -> None:
+        """Remove a template; where not all that are made from it have come up, none shall come up any more."""
+        for one in making:
+            one.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+        await asyncio.to_thread(self._templates.delete, identity)
+
+    async def _copied(self, sandbox: BubblewrapSandbox, room: OpenRoom | None) -> StoredTemplate:
+        """Copy in a thread; where the caller is cancelled, nothing stays of it."""
+        copying = asyncio.ensure_future(asyncio.to_thread(self._copy, sandbox, room))
+        try:
+            return await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            await asyncio.wait((copying,))
+            if copying.exception() is None:
+                await asyncio.to_thread(self._templates.delete, copying.result().id)
+            raise
 
     def _copy(self, sandbox: BubblewrapSandbox, room: OpenRoom | None) -> StoredTemplate:
         storage, record = sandbox.box.storage, sandbox.record

@@ -8,16 +8,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
+from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_below
 
 __all__ = ["MAX_DEPTH", "copy_tree", "measure_tree"]
 
-MAX_DEPTH: Final = 400
+MAX_DEPTH: Final = 128
 """Deeper folders are refused: each level holds two descriptors."""
 _FICLONE: Final = 0x4004_9409
 _CHUNK: Final = 1 << 24
@@ -31,22 +33,26 @@ _MODE: Final = 0o1777
 class _Copy:
     """One run: what is known of the files copied so far."""
 
-    links: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Device and inode → a descriptor of the copy, for files with several names."""
+    store: int
+    """A folder in which files with several names have one more while the run lasts."""
+    links: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Device and inode → the copy's name in `store`."""
     size: int = 0
 
 
 def copy_tree(source: int, target: int) -> int:
     """Copy what the folder `source` holds into the empty folder `target`, both descriptors; return the bytes.
 
-    Raises `OSError`: `ENOSPC` for a full disk, `ENAMETOOLONG` past a depth of 400.
+    Raises `OSError`: `ENOSPC` for a full disk, `ENAMETOOLONG` past a depth of 128.
     """
-    run = _Copy()
+    store = f".tumbler-links-{secrets.token_hex(8)}"
+    os.mkdir(store, 0o700, dir_fd=target)
     try:
-        _copy_folder(source, target, run, 0)
+        with opened(os.open(store, _FOLDER, dir_fd=target)) as folder:
+            run = _Copy(store=folder)
+            _copy_folder(source, target, run, 0)
     finally:
-        for descriptor in run.links.values():
-            os.close(descriptor)
+        remove_below(store, target)
     return run.size
 
 
@@ -99,7 +105,7 @@ def _copy_file(name: str, source: int, target: int, run: _Copy) -> None:
             return
         identity = (status.st_dev, status.st_ino)
         if (known := run.links.get(identity)) is not None:
-            os.link(f"/proc/self/fd/{known}", name, dst_dir_fd=target, follow_symlinks=True)
+            os.link(known, name, src_dir_fd=run.store, dst_dir_fd=target, follow_symlinks=False)
             return
         with opened(os.open(name, _CREATE, 0o600, dir_fd=target)) as writing:
             _copy_content(reading, writing, status.st_size)
@@ -107,7 +113,8 @@ def _copy_file(name: str, source: int, target: int, run: _Copy) -> None:
             os.fchmod(writing, stat.S_IMODE(status.st_mode) & _MODE)
             os.utime(writing, ns=(status.st_atime_ns, status.st_mtime_ns))
             if status.st_nlink > 1:
-                run.links[identity] = os.open(f"/proc/self/fd/{writing}", os.O_PATH | os.O_CLOEXEC)
+                run.links[identity] = linked = str(len(run.links))
+                os.link(name, linked, src_dir_fd=target, dst_dir_fd=run.store, follow_symlinks=False)
         run.size += status.st_blocks * 512
 
 

@@ -5,10 +5,10 @@ The host holds the sandbox's tree by a folder or a descriptor, and resolves ever
 
 import contextlib
 import errno
+import itertools
 import os
 import posixpath
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +17,16 @@ from typing import Final
 from tumbler.contracts.sandbox_files import EntryKind, FileEntry
 from tumbler.errors import PolicyDenied
 from tumbler_backends.sandbox.bubblewrap.filesystem.opening import folder_of, make_folders, open_inside, opened
+from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_below
 
 __all__ = ["TEMPORARY", "SandboxFiles", "StagedFile", "read_and_close"]
 
 TEMPORARY: Final = ".tumbler-"
 """How the names of files begin that are not whole yet, where they must lie beside their destination."""
 _CHUNK: Final = 1 << 20
+_MAX_ENTRIES: Final = 200_000
+_MAX_DEPTH: Final = 128
+"""Each level holds a descriptor."""
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _KINDS: Final[dict[int, EntryKind]] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
@@ -70,6 +74,7 @@ class SandboxFiles:
         if name in {"", ".", ".."} or self._is_place(target):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         with _named(path), self._opened_root() as root, opened(make_folders(root, folder)) as parent:
+            self._require_free(root, parent, name)
             if self._staging is None:
                 file = StagedFile(parent, parent, name, mode)
             else:
@@ -96,11 +101,14 @@ class SandboxFiles:
             return open_inside(root, target, _FOLDER)
 
     def entries(self, path: str, depth: int) -> list[FileEntry]:
-        """Return the entries of a folder and, down to `depth`, of those below, sorted by path."""
+        """Return the entries of a folder and, down to `depth`, of those below, sorted by path.
+
+        Raises `OSError` with `EFBIG` past 200,000 entries; below 128 levels nothing is looked at.
+        """
         place = self.absolute(path)
         found: list[FileEntry] = []
         with opened(self.open_folder(path)) as folder:
-            self._collect(folder, place, depth, found)
+            self._collect(folder, place, min(depth, _MAX_DEPTH), found)
         return sorted(found, key=lambda entry: entry.path)
 
     def stat(self, path: str) -> FileEntry:
@@ -122,6 +130,7 @@ class SandboxFiles:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 return
             with opened(make_folders(root, above) if parents else folder_of(root, above)) as parent:
+                self._require_free(root, parent, name)
                 os.mkdir(name, 0o755, dir_fd=parent)
 
     def move(self, source: str, destination: str) -> None:
@@ -130,6 +139,8 @@ class SandboxFiles:
         with _named(source, destination), self._opened_root() as root, opened(folder_of(root, ends[0][0])) as old:
             os.stat(ends[0][1], dir_fd=old, follow_symlinks=False)
             with opened(make_folders(root, ends[1][0])) as new:
+                self._require_free(root, old, ends[0][1])
+                self._require_free(root, new, ends[1][1])
                 os.rename(ends[0][1], ends[1][1], src_dir_fd=old, dst_dir_fd=new)
 
     def remove(self, path: str, *, recursive: bool) -> None:
@@ -137,12 +148,13 @@ class SandboxFiles:
         above, name = self._locate_entry(path)
         with _named(path), self._opened_root() as root, opened(folder_of(root, above)) as parent:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            self._require_free(root, parent, name)
             if not stat.S_ISDIR(status.st_mode):
                 os.unlink(name, dir_fd=parent)
             elif not recursive:
                 os.rmdir(name, dir_fd=parent)
             else:
-                _remove_below(name, parent)
+                remove_below(name, parent)
 
     def absolute(self, path: str) -> str:
         """Return a path as `FileEntry.path` tells it."""
@@ -152,7 +164,10 @@ class SandboxFiles:
     def _collect(self, folder: int, place: str, depth: int, found: list[FileEntry]) -> None:
         """Add what an open folder holds; what vanishes meanwhile is left out."""
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(TEMPORARY)]
+            seen = itertools.islice(entries, _MAX_ENTRIES + 1 - len(found))
+            names = [entry.name for entry in seen if not entry.name.startswith(TEMPORARY)]
+        if len(found) + len(names) > _MAX_ENTRIES:
+            raise OSError(errno.EFBIG, f"more than {_MAX_ENTRIES} entries: list folder by folder, or use a command")
         for name in names:
             path = posixpath.join(place, name)
             try:
@@ -192,6 +207,19 @@ class SandboxFiles:
         except OSError:
             return False
         return True
+
+    def _require_free(self, root: int, parent: int, name: str) -> None:
+        """Raise where `name` in an open folder holds the sandbox together, by whatever links it was reached.
+
+        bwrap mounts these folders, and follows links in their place.
+        """
+        here = _identity(parent)
+        for place in (*self._writable, *self._reserved):
+            above, own = posixpath.split(place)
+            while above:
+                if own and (name == own or place in self._writable) and here == _identity_of(root, above):
+                    raise PolicyDenied(f"{name!r} lies beside the folders that hold the sandbox together, in {above}")
+                above, own = posixpath.split(above) if above != "/" else ("", "")
 
     def _is_place(self, target: str) -> bool:
         return posixpath.normpath(target) in {"/", *self._writable, *self._reserved}
@@ -263,15 +291,15 @@ class StagedFile:
                 os.unlink(self._temporary, dir_fd=self.folder)
 
 
-def read_and_close(descriptor: int, limit: int) -> bytes:
-    """Return what a descriptor holds; raise `OSError` with `EFBIG` past `limit` bytes."""
+def read_and_close(descriptor: int, limit: int, path: str) -> bytes:
+    """Return what a descriptor of the file `path` holds; raise `OSError` with `EFBIG` past `limit` bytes."""
     pieces, size = [], 0
     with opened(descriptor):
         while piece := os.read(descriptor, min(_CHUNK, limit + 1 - size)):
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise OSError(errno.EFBIG, f"longer than the limit of {limit} bytes")
+                raise OSError(errno.EFBIG, f"longer than the limit of {limit} bytes", path)
     return b"".join(pieces)
 
 
@@ -280,9 +308,26 @@ def _named(path: str, other: str | None = None) -> Iterator[None]:
     """Let errors name the paths as the caller gave them."""
     try:
         yield
-    except OSError as error:
-        error.filename, error.filename2 = path, other
+    except PolicyDenied:
         raise
+    except OSError as error:
+        error.filename = path
+        if other is not None:  # None would be told as one of two paths
+            error.filename2 = other
+        raise
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    status = os.fstat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _identity_of(root: int, folder: str) -> tuple[int, int] | None:
+    try:
+        with opened(folder_of(root, folder)) as descriptor:
+            return _identity(descriptor)
+    except OSError:  # not there: then it is no folder that something lies in
+        return None
 
 
 def _within(path: str, place: str) -> bool:
@@ -298,11 +343,3 @@ def _regular_size(descriptor: int) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise OSError(errno.EINVAL, "not a regular file")
-
-
-def _remove_below(name: str, parent: int) -> None:
-    """Remove a folder with all in it; no link is followed, also none that appears meanwhile."""
-    try:
-        shutil.rmtree(name, dir_fd=parent)
-    except RecursionError:
-        raise OSError(errno.ENAMETOOLONG, "the folder is too deep to be removed from outside; use `rm -r`") from None

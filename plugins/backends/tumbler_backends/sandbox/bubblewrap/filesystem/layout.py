@@ -20,7 +20,14 @@ CONTROL_FOLDER: Final = "/run/tumbler"
 _RESERVED: Final = ("proc", "dev", "run", "sys")
 _HOST_FOLDERS: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ALTERNATIVES: Final = Path("/etc/alternatives")
-_MASKED: Final = ("/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list")
+_MASKED: Final = tuple(
+    f"/proc/{name}"
+    for name in (
+        *("kcore", "keys", "key-users", "timer_list"),
+        # Readable to the host's root alone, which the sandbox's user may be on the host.
+        *("kpagecount", "kpageflags", "kpagecgroup", "slabinfo", "vmallocinfo", "kmsg"),
+    )
+)
 _ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -65,10 +72,9 @@ class Layout:
             )
         if has_image:
             writable: tuple[str, ...] = ("/",)
-        elif any(workdir == place or workdir.startswith(f"{place}/") for place in ("/tmp", user.home)):
-            writable = ("/tmp", user.home)
         else:
-            writable = (workdir, "/tmp", user.home)
+            places = {workdir: None, "/tmp": None, user.home: None}
+            writable = tuple(place for place in places if not any(place.startswith(f"{other}/") for other in places))
         return cls(folder=folder, workdir=workdir, writable=writable, has_image=has_image, user=user)
 
     @property
@@ -89,7 +95,7 @@ class Layout:
     @property
     def places(self) -> tuple[str, ...]:
         """Return the folders that are there from the start."""
-        return (self.workdir, "/tmp", self.user.home) if self.has_image else (*self.writable, self.workdir)
+        return (self.workdir, "/tmp", self.user.home)
 
     @property
     def reserved(self) -> tuple[str, ...]:

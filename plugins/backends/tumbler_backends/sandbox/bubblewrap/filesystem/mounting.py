@@ -18,14 +18,17 @@ from typing import Final
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import copy_tree
 from tumbler_backends.sandbox.bubblewrap.filesystem.opening import make_folders, open_inside, opened
 
-__all__ = ["Bind", "MountPlan", "assemble", "main", "make_places"]
+__all__ = ["Bind", "MountPlan", "assemble", "main", "make_places", "seal_devices"]
 
 _MS_RDONLY: Final = 1
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
 _MS_REMOUNT: Final = 32
 _MS_BIND: Final = 4096
+_MS_NOEXEC: Final = 8
 _SAFE: Final = _MS_NOSUID | _MS_NODEV
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
+"""What bwrap takes from the host's /dev."""
 _BYTES_PER_INODE: Final = 4096
 _MINIMUM_INODES: Final = 1024
 
@@ -64,12 +67,17 @@ class MountPlan:
     texts: tuple[tuple[str, str], ...] = ()
     """Inner files, and what they say where the layer of changes has none yet."""
     binds: tuple[Bind, ...] = ()
+    staging: str = ""
+    """A folder that no sandbox sees, in which the targets of `staged` lie."""
+    staged: tuple[Bind, ...] = ()
+    """What bwrap itself shows, put where nobody can exchange it: bwrap follows the links of a path."""
 
     @classmethod
     def of(cls, text: str) -> "MountPlan":
         """Read a plan that `text` made."""
         content = json.loads(text)
-        content["binds"] = tuple(Bind(**bind) for bind in content["binds"])
+        for name in ("binds", "staged"):
+            content[name] = tuple(Bind(**bind) for bind in content[name])
         content["texts"] = tuple((path, said) for path, said in content["texts"])
         for name in ("mount_points", "places"):
             content[name] = tuple(content[name])
@@ -86,6 +94,8 @@ def assemble(plan: MountPlan) -> tuple[int, int]:
     The caller closes both. Raises `OSError` that names what could not be mounted, and
     `NotADirectoryError` or `ELOOP` where the sandbox's files stand in the way of a mount point.
     """
+    if not plan.by_user:
+        seal_devices()
     if plan.tmpfs is not None:
         _mount_memory(plan, plan.tmpfs)
     if plan.lower is not None:
@@ -97,10 +107,26 @@ def assemble(plan: MountPlan) -> tuple[int, int]:
         make_places(plan, root)
         for bind in plan.binds:
             _bind(root, bind)
+        if plan.staged:
+            with opened(os.open(plan.staging, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as staging:
+                for bind in plan.staged:
+                    _bind(staging, bind)
         return root, os.open(plan.upper or plan.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except BaseException:
         os.close(root)
         raise
+
+
+def seal_devices() -> None:
+    """Show the devices that sandboxes get read-only in this mount namespace: what bwrap makes of them stays so.
+
+    They can be read and written all the same, but a sandbox that is root on the host owns them, and could change
+    their permissions for everybody.
+    """
+    for name in _DEVICES:
+        if (device := Path("/dev", name)).exists():
+            _mount(str(device), str(device), None, _MS_BIND, None)
+            _mount("none", str(device), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NOEXEC, None)
 
 
 def make_places(plan: MountPlan, root: int) -> None:
@@ -161,7 +187,9 @@ def _require_folder(root: int, path: str) -> int:
 
 
 def _bind(root: int, bind: Bind) -> None:
-    source = os.open(bind.source, os.O_PATH | os.O_CLOEXEC)
+    # Whoever may write above the source could put a link in its place: none is followed.
+    with opened(os.open("/", os.O_PATH | os.O_CLOEXEC)) as top:
+        source = open_inside(top, bind.source, os.O_PATH, links=False)
     with opened(source), opened(_target(root, bind.target, os.fstat(source).st_mode)) as target:
         place = f"/proc/self/fd/{target}"
         _mount(f"/proc/self/fd/{source}", place, None, _MS_BIND, None)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -43,8 +44,13 @@ class Storage:
         self._disk_bytes = spec.resources.disk_bytes
         binds = tuple(_bind(mount) for mount in spec.mounts)
         # bwrap follows links to its mount points: it gets only those above which the sandbox cannot make any.
-        self._outer = tuple(bind for bind in binds if not self._is_below_writable(bind.target))
-        self._inner = tuple(bind for bind in binds if bind not in self._outer)
+        outer = [bind for bind in binds if not self._is_below_writable(bind.target)]
+        self._inner = tuple(bind for bind in binds if bind not in outer)
+        self._staged = tuple(replace(bind, target=f"/mounts/{number}") for number, bind in enumerate(outer))
+        self._outer = tuple(
+            replace(bind, source=f"{layout.folder}{staged.target}")
+            for bind, staged in zip(outer, self._staged, strict=True)
+        )
         self.room = Room(self._plan(), network, keeps=self._disk_bytes is not None)
 
     @property
@@ -100,7 +106,7 @@ class Storage:
 
     def _plan(self) -> MountPlan | None:
         layout, layer = self.layout, self.layout.layer
-        if self.lower is None and self._disk_bytes is None and not self._inner:
+        if self.lower is None and self._disk_bytes is None and not (self._inner or self._staged):
             return None
         memory = layer if self.lower is not None else layout.root
         return MountPlan(
@@ -116,6 +122,8 @@ class Storage:
             places=layout.places,
             texts=tuple(ETC_FILES.items()) if self.lower is not None else (),
             binds=self._inner,
+            staging=str(layout.folder),
+            staged=self._staged,
         )
 
     def _is_below_writable(self, target: str) -> bool:

@@ -36,8 +36,13 @@ _X32_BIT: Final = 0x40000000
 
 _NEW_NAMESPACES: Final = 0x7E020000
 """CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET; unshare takes CLONE_NEWTIME (0x80) as well."""
-_TERMINAL_INJECTION: Final = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: both can type into the terminal of whoever started the sandbox."""
+_TERMINAL_INJECTION: Final = (0x5412, 0x541C, 0x5423)
+"""TIOCSTI and TIOCLINUX: both can type into the terminal of whoever started the sandbox. TIOCSETD loads drivers."""
+_LEASES: Final = (1024, 1040)
+"""F_SETLEASE and F_SETDELEG: whoever owns a file of the host, as root does, could let the host's own programs wait for
+45 seconds each time they open it."""
+_CORE: Final = 4
+"""RLIMIT_CORE. It is 1, for which the kernel starts no core handler on the host; for 0 it would."""
 _FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 """The families that a network namespace confines; AF_VSOCK, for one, would reach past it."""
 
@@ -71,6 +76,12 @@ def compile_filter(machine: str) -> bytes:
     program += _when(NUMBERS["unshare"][column], _deny_bits(0, _NEW_NAMESPACES | 0x80))
     program += _when(NUMBERS["ioctl"][column], _deny_values(1, _TERMINAL_INJECTION))
     program += _when(NUMBERS["socket"][column], _allow_values(0, tuple(int(family) for family in _FAMILIES)))
+    program += _when(NUMBERS["socketpair"][column], _allow_values(0, (int(socket.AF_UNIX),)))
+    program += _when(NUMBERS["fcntl"][column], _deny_values(1, _LEASES))
+    program += _when(NUMBERS["setrlimit"][column], _pretend(0, _CORE, []))
+    # A call without new limits only asks.
+    asks = [_argument(2), (_JUMP_EQUAL, 0, 3, 0), _argument_top(2), (_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
+    program += _when(NUMBERS["prlimit64"][column], _pretend(1, _CORE, asks))
     program.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
@@ -94,6 +105,17 @@ def _when(number: int | None, body: list[Instruction]) -> list[Instruction]:
 def _argument(index: int) -> Instruction:
     """Load the low half of an argument: flags, commands and families are 32 bits wide."""
     return (_LOAD, 0, 0, _ARGUMENTS + 8 * index)
+
+
+def _argument_top(index: int) -> Instruction:
+    """Load the high half of an argument: pointers are 64 bits wide."""
+    return (_LOAD, 0, 0, _ARGUMENTS + 8 * index + 4)
+
+
+def _pretend(index: int, value: int, unless: list[Instruction]) -> list[Instruction]:
+    """Do nothing and report success where an argument has this value, unless `unless` returns."""
+    pretended = [*unless, _fail(0)]
+    return [_argument(index), (_JUMP_EQUAL, 0, len(pretended), value), *pretended, (_RETURN, 0, 0, _ALLOW)]
 
 
 def _deny_bits(index: int, bits: int) -> list[Instruction]:

@@ -10,6 +10,10 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "ioctl": (16, 29),
     "socket": (41, 198),
     "unshare": (272, 97),
+    "fcntl": (72, 25),
+    "socketpair": (53, 199),
+    "setrlimit": (160, 164),
+    "prlimit64": (302, 261),
     "acct": (163, 89),
     "add_key": (248, 217),
     "adjtimex": (159, 171),
@@ -41,9 +45,11 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "nfsservctl": (180, 42),
     "open_by_handle_at": (304, 265),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "perf_event_open": (298, 241),
     "pidfd_getfd": (438, 438),
     "pivot_root": (155, 41),
+    "process_madvise": (440, 440),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "ptrace": (101, 117),
@@ -63,5 +69,8 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
 }
 """Name → number on x86_64 and on aarch64; None where the machine has no such call."""
 
-DENIED: Final = tuple(name for name in NUMBERS if name not in {"clone", "clone3", "ioctl", "socket", "unshare"})
+_JUDGED: Final = frozenset(
+    {"clone", "clone3", "fcntl", "ioctl", "prlimit64", "setrlimit", "socket", "socketpair", "unshare"}
+)
+DENIED: Final = tuple(name for name in NUMBERS if name not in _JUDGED)
 """The calls that fail with EPERM whatever their arguments."""

@@ -8,7 +8,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,8 @@ class OwnerRecord:
     """The cgroup folders that go with the owner."""
     named: bool = False
     """Whether another process may come under the same name and take over."""
+    left: bool = False
+    """Whether the owner has let go of the name, though its process may live on."""
 
     @classmethod
     def of_this_process(cls, cgroups: Iterable[Path], *, named: bool = False) -> "OwnerRecord":
@@ -52,7 +54,7 @@ class OwnerRecord:
 
     def is_dead(self) -> bool:
         """Tell whether the owner is surely gone; one in another pid namespace cannot be judged."""
-        if self.boot_id != _boot_id():
+        if self.left or self.boot_id != _boot_id():
             return True
         return self.pid_namespace == _pid_namespace() and _start_time(self.pid) != self.start_time
 
@@ -75,6 +77,13 @@ class Owner:
     def release(self) -> None:
         """Remove the folder and all in it."""
         remove_tree(self.folder)
+
+    def leave(self) -> None:
+        """Let the next process of this name have the folder and all in it from now on."""
+        with locked(self.folder):
+            record = read_owner(self.folder)
+            if record is not None:
+                replace(record, left=True).save(self.folder)
 
 
 def default_root() -> Path:

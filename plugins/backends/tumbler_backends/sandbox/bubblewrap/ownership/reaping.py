@@ -1,7 +1,9 @@
 """Remove what dead owners left: processes, cgroups and folders; starts no sandbox."""
 
 import contextlib
+import os
 import secrets
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,7 @@ def reap_owner(folder: Path) -> Reaped:
 
 
 def _reap_named(folder: Path, owner: OwnerRecord) -> Reaped:
+    _kill_strays(folder)
     kill_until_gone(Path(group) for group in owner.cgroups)
     records = read_records(folder)
     over = [record for record in records if _is_over(record)]
@@ -66,10 +69,20 @@ def _reap_named(folder: Path, owner: OwnerRecord) -> Reaped:
 
 def _reap_all(folder: Path, owner: OwnerRecord) -> Reaped:
     count = len(read_records(folder))
+    _kill_strays(folder)
     mine = folder.rename(folder.parent / f"{REAPED}{folder.name}-{secrets.token_hex(4)}")
     kill_until_gone(Path(group) for group in owner.cgroups)
     remove_tree(mine)
     return Reaped(owners=1, sandboxes=count)
+
+
+def _kill_strays(folder: Path) -> None:
+    """Kill the first programs that wait for a bwrap which died with its owner, before it put them into a cgroup."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"--block-fd" in words and any(word.startswith(os.fsencode(f"{folder}/")) for word in words):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _is_over(record: Record) -> bool:

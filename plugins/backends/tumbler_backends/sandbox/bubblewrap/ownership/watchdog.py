@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,14 @@ class Watchdog:
             os.close(self._pipe)
             self._pipe = -1
             self._process.wait()
+
+    def leave(self) -> None:
+        """Let it act as if this process were gone: from now on it sees to what the owner has left."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+            # It may outlive this process; if it does not, somebody has to take note of its end.
+            threading.Thread(target=self._process.wait, daemon=True).start()
 
 
 def main() -> None:

@@ -4,14 +4,16 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-__all__ = ["Capture", "Tap"]
+__all__ = ["Capture", "LeftOver", "Tap"]
 
 _CHUNK: Final = 1 << 16
 _FLOOD_PIPE: Final = 1 << 20
 """Pipe size once output is thrown away: fewer wake-ups for a flood."""
+_MOST_LEFT_OVER: Final = 64
+"""Each takes a descriptor of this process."""
 _FINAL_READS: Final = 2 * _FLOOD_PIPE // _CHUNK
 """Enough to empty the largest pipe, and a bound where a background child never stops writing."""
 
@@ -122,6 +124,28 @@ class Capture:
         if self._sink is None:
             return 0
         return os.splice(self._descriptor, self._sink, _FLOOD_PIPE, flags=os.SPLICE_F_NONBLOCK)
+
+
+class LeftOver:
+    """Streams of ended commands that background children may still write to: the latest are read and dropped.
+
+    Who holds an older one writes into a broken pipe.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._captures: list[Capture] = []
+
+    def add(self, captures: Sequence[Capture]) -> None:
+        """Take over streams that are finished."""
+        self._captures = [capture for capture in self._captures if capture.open] + list(captures)
+        while len(self._captures) > _MOST_LEFT_OVER:
+            self._captures.pop(0).close()
+
+    def close(self) -> None:
+        """Stop reading them all."""
+        for capture in self._captures:
+            capture.close()
 
 
 class Tap:

@@ -12,7 +12,7 @@ from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.filesystem.layout import CONTROL_FOLDER
 from tumbler_backends.sandbox.bubblewrap.processes.pipes import OutputPair
 from tumbler_backends.sandbox.bubblewrap.processes.process import BubblewrapProcess, ProcessUsage
-from tumbler_backends.sandbox.bubblewrap.processes.runner import LOST, Script, command_text
+from tumbler_backends.sandbox.bubblewrap.processes.runner import LOST, MOST_SAID, Script, command_text
 
 __all__ = ["lost_folder", "require_unstruck", "result_of", "run_command", "signal_of", "words_of"]
 
@@ -123,7 +123,7 @@ async def _run(
     try:
         kills = box.out_of_memory_kills()
         began = time.perf_counter()
-        process.listen(said.extend)
+        process.listen(lambda words: said.extend(words[: MOST_SAID - len(said)]))
         process.send(script.word)
         timed_out = not await box.clock.within(process.exited, timeout)
         if timed_out:

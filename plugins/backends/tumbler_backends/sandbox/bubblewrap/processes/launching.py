@@ -1,13 +1,13 @@
 """Start the program bwrap and tie it to this process by pipes; waits for nothing."""
 
-import contextlib
 import os
 import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tumbler_backends.sandbox.bubblewrap.processes.entering import in_network
+from tumbler_backends.sandbox.bubblewrap.processes.entering import start_inside
+from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors
 
 __all__ = ["Launched", "launch"]
 
@@ -28,27 +28,34 @@ class Launched:
 
 
 def launch(
-    program: Sequence[str], arguments: Sequence[str], descriptors: Sequence[int], network: int | None
+    program: Sequence[str],
+    arguments: Sequence[str],
+    descriptors: Sequence[int],
+    namespaces: NamespaceDescriptors | None,
 ) -> Launched:
     """Start bwrap, called `program`, with `arguments`, in a session of its own and without this environment.
 
-    `descriptors` are inherited, and no others. With `network`, it starts in that network namespace.
+    `descriptors` are inherited, and no others. With `namespaces`, it starts in there.
     """
     control, inner = socket.socketpair()
     diagnosis, diagnosis_inner = os.pipe2(os.O_CLOEXEC)
     news, news_inner = os.pipe2(os.O_CLOEXEC)
     gate_inner, gate = os.pipe2(os.O_CLOEXEC)
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [*program, "--info-fd", str(news_inner), "--block-fd", str(gate_inner), *arguments],
+            stdin=inner.fileno(),
+            # Nothing of the host's, were it /dev/null: who has it could change its permissions for everybody.
+            stdout=diagnosis_inner,
+            stderr=diagnosis_inner,
+            env={},
+            pass_fds=(news_inner, gate_inner, *descriptors),
+            start_new_session=True,
+        )
+
     try:
-        with contextlib.nullcontext() if network is None else in_network(network):
-            popen = subprocess.Popen(
-                [*program, "--info-fd", str(news_inner), "--block-fd", str(gate_inner), *arguments],
-                stdin=inner.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=diagnosis_inner,
-                env={},
-                pass_fds=(news_inner, gate_inner, *descriptors),
-                start_new_session=True,
-            )
+        popen = start() if namespaces is None else start_inside(namespaces, start)
     except BaseException:
         for descriptor in (diagnosis, news, gate):
             os.close(descriptor)

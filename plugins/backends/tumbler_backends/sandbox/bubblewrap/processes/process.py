@@ -21,6 +21,7 @@ from tumbler.errors import SandboxStartFailed
 from tumbler_backends.sandbox.bubblewrap.processes.capture import Capture
 from tumbler_backends.sandbox.bubblewrap.processes.launching import launch
 from tumbler_backends.sandbox.bubblewrap.processes.tree import children, cpu_seconds, descendants, send_signal
+from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors
 
 __all__ = ["BubblewrapProcess", "ProcessUsage"]
 
@@ -57,13 +58,13 @@ class BubblewrapProcess:
         program: Sequence[str],
         arguments: Sequence[str],
         descriptors: Sequence[int],
-        network: int | None = None,
+        namespaces: NamespaceDescriptors | None = None,
     ) -> None:
         """Start bwrap, called `program`, with `arguments`; `descriptors` are inherited, all others are not.
 
-        With `network`, a descriptor of a network namespace, it starts in that one.
+        With `namespaces`, it starts in there.
 
-        Must run in the event loop's thread: the kernel kills bwrap when the thread that started it ends.
+        Without, it must run in the event loop's thread: the kernel kills bwrap when the thread that started it ends.
         """
         loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = loop.create_future()
@@ -79,7 +80,7 @@ class BubblewrapProcess:
         self._struck: int | None = None
         self._first: int | None = None
         self._hidden_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        launched = launch(program, arguments, descriptors, network)
+        launched = launch(program, arguments, descriptors, namespaces)
         self._popen, self._control = launched.popen, launched.control
         self._news, self._gate = launched.news, launched.gate
         self._diagnosis = Capture(launched.diagnosis, _DIAGNOSIS_BYTES, on_end=lambda: _settle(self.dead))
@@ -164,6 +165,8 @@ class BubblewrapProcess:
         # Until it has set itself up, the first program outlives bwrap; and a bwrap that is stopped makes none
         # behind our back.
         send_signal(self._popen.pid, signal.SIGSTOP)
+        if self._first is None:  # it may be making the first program now, and stops only after that
+            os.waitid(os.P_PID, self._popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         for first in children(self._popen.pid):
             send_signal(first, signal.SIGKILL)
         send_signal(self._popen.pid, signal.SIGKILL)
@@ -204,6 +207,8 @@ class BubblewrapProcess:
         news = b""
         while b"}" not in news:
             await self._until_readable(self._news, timeout)
+            if self._news < 0:  # all inside is dead meanwhile
+                break
             try:
                 piece = os.read(self._news, _RECEIVE_BYTES)
             except BlockingIOError:  # bwrap has ended

@@ -12,13 +12,15 @@ from typing import Final
 
 from tumbler_backends.sandbox.bubblewrap.filesystem.layout import CONTROL_FOLDER
 
-__all__ = ["LOST", "ON", "READY", "RUNNER", "TERMINAL_RUNNER", "Script", "command_text", "spawn_text"]
+__all__ = ["LOST", "MOST_SAID", "ON", "READY", "RUNNER", "TERMINAL_RUNNER", "Script", "command_text", "spawn_text"]
 
 READY: Final = b"ready\n"
 LOST: Final = b"lost\n"
 """Said where the command's folder does not exist."""
 ON: Final = b"on\n"
 """Said once a spawned command's pipes are open."""
+MOST_SAID: Final = 64
+"""How much a runner may say, in bytes: it may be a shell of an image, and untrusted."""
 
 _RUN: Final = f'(echo ready >&0; read -r script <&0 || exit 1; . "{CONTROL_FOLDER}/$script"); exit $?'
 RUNNER: Final = ("/bin/sh", "-c", _RUN, "sh")

@@ -49,6 +49,7 @@ _LOOP: Final = (
 _FIELDS: Final = 4
 _OPENED: Final = b"on"
 """In place of a status: the command has its stdin open."""
+_STATUS_DIGITS: Final = 3
 _MAX_ANSWER_BYTES: Final = 16 << 20
 
 
@@ -140,17 +141,23 @@ class Shell:
 
     def _hear(self, words: bytes) -> None:
         self._heard += words
-        while (fields := bytes(self._heard).split(b"\0", _FIELDS))[_FIELDS:]:
-            self._heard[:] = fields[_FIELDS]
-            turn, status, cwd, exports = fields[:_FIELDS]
-            if turn != b"%d" % self._turn:  # an answer to anything else is forged, or late
-                continue
-            if status == _OPENED and self._opened is not None:
-                self._opened()
-            elif status.isdigit():
-                self._settle(Answer(status=int(status), cwd=cwd, exports=exports))
+        if b"\0" in words:
+            # All at once, for commands may forge answers without end.
+            fields = bytes(self._heard).split(b"\0")
+            whole = (len(fields) - 1) // _FIELDS * _FIELDS
+            self._heard[:] = b"\0".join(fields[whole:])
+            for begin in range(0, whole, _FIELDS):
+                self._judge(*fields[begin : begin + _FIELDS])
         if len(self._heard) > _MAX_ANSWER_BYTES:  # no bash says that much: the commands forge answers
             self.process.kill()
+
+    def _judge(self, turn: bytes, status: bytes, cwd: bytes, exports: bytes) -> None:
+        if turn != b"%d" % self._turn:  # an answer to anything else is forged, or late
+            return
+        if status == _OPENED and self._opened is not None:
+            self._opened()
+        elif status.isdigit() and len(status) <= _STATUS_DIGITS:
+            self._settle(Answer(status=int(status), cwd=cwd, exports=exports))
 
     def _end(self, _: "asyncio.Future[int]") -> None:
         os.close(self._commands)

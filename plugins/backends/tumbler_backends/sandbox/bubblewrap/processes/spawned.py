@@ -10,7 +10,7 @@ from tumbler.errors import SandboxDied
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.processes.command import lost_folder, require_unstruck, signal_of, words_of
 from tumbler_backends.sandbox.bubblewrap.processes.process import BubblewrapProcess
-from tumbler_backends.sandbox.bubblewrap.processes.runner import LOST, Script, spawn_text
+from tumbler_backends.sandbox.bubblewrap.processes.runner import LOST, MOST_SAID, Script, spawn_text
 from tumbler_backends.sandbox.bubblewrap.processes.wires import PipeWires, TerminalWires, Wires
 from tumbler_backends.sandbox.posix.spawning import SpawnBook, SpawnRecord
 
@@ -183,7 +183,7 @@ async def _first_word(process: BubblewrapProcess, script: Script, timeout: float
     spoken = asyncio.get_running_loop().create_future()
 
     def hear(words: bytes) -> None:
-        said.extend(words)
+        said.extend(words[: MOST_SAID - len(said)])
         if not spoken.done():
             spoken.set_result(None)
 

@@ -9,6 +9,7 @@ from tumbler.errors import (
     QuotaExceeded,
     SandboxDied,
     SandboxError,
+    SandboxNameTaken,
     SandboxNotFound,
     SandboxUnavailable,
 )
@@ -43,6 +44,7 @@ _CODES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (SandboxDied, "unavailable"),
     (SandboxUnavailable, "unavailable"),
     (CapabilityError, "unimplemented"),
+    (SandboxNameTaken, "already_exists"),
     (QuotaExceeded, "resource_exhausted"),
     (PolicyDenied, "permission_denied"),
     (SandboxError, "internal"),
@@ -60,6 +62,7 @@ _STATUS: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (SandboxDied, 404),
     (SandboxUnavailable, 503),
     (CapabilityError, 400),
+    (SandboxNameTaken, 409),
     (QuotaExceeded, 429),
     (PolicyDenied, 403),
     (SandboxError, 500),
