@@ -204,8 +204,11 @@ def test_a_run_that_does_not_use_it_ends(outcomes, folder):
     assert [each["kind"] for each in results["stages"]] == ["sft", "rl", "eval"]
 
 
-PLAIN_WORDS = {"context", "folder", "local", "models", "none", "progress", "report", "torch", "transformers"}
-"""Names of plugins and components that also name other things: keys, commands, modes and Python packages."""
+PLAIN_WORDS = {
+    *("context", "docker", "e2b", "folder", "local", "modal", "models", "none"),
+    *("process", "progress", "report", "service", "torch", "transformers"),
+}
+"""Names of plugins and components that also name other things: keys, commands, modes, tiers, roles and packages."""
 
 
 def test_the_core_singles_out_no_plugin_or_component(host):

@@ -82,7 +82,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backend", required=True, metavar="NAME", help="installed, or a table under [backends]")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the backend")
     command.add_argument("--owner", help="a name under which a restarted service finds its sandboxes again")
-    command.add_argument("--service", default="sandbox-service", metavar="NAME", help="default: %(default)s")
+    command.add_argument("--service", metavar="NAME", help="default: the one that is installed")
     command.add_argument(
         "--service-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the service"
     )

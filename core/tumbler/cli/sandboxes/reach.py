@@ -25,7 +25,6 @@ URL_VARIABLE: Final = "TUMBLER_SANDBOX_URL"
 TOKEN_VARIABLE: Final = "TUMBLER_SANDBOX_TOKEN"  # a name
 
 _REGISTRY: Final = Path("registry.toml")
-_REMOTE: Final = "remote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,28 @@ class Shelf:
     def at_once(self, name: str) -> JSONObject:
         """Return the settings with which a backend says at once that it cannot be reached."""
         tables = {} if self.registry is None else self.registry.tables.backends
-        return {"start_seconds": 0.0} if _component(tables.get(name), name)[0] == _REMOTE else {}
+        fields = self._fields(_component(tables.get(name), name)[0])
+        return {"start_seconds": 0.0} if "start_seconds" in fields else {}
+
+    def client(self) -> str:
+        """Return the sandbox backend that speaks to a service: the one with the settings `url` and `token`."""
+        return self._only(
+            [each for each in self.backends("sandbox") if {"url", "token"} <= self._fields(each)], "client"
+        )
+
+    def service(self) -> str:
+        """Return the id of the installed service."""
+        return self._only(self.backends("service"), "service")
+
+    def _fields(self, identity: str) -> frozenset[str]:
+        return frozenset(self.host.settings_model("backend", identity).model_fields)
+
+    def _only(self, found: Sequence[str], what: str) -> str:
+        if len(found) != 1:
+            raise SandboxUnavailable(
+                f"{len(found)} plugins offer a {what} of the sandbox service ({', '.join(found) or 'none'}): name one"
+            )
+        return found[0]
 
     def backends(self, role: BackendRole) -> Sequence[str]:
         """Return the ids of the installed backends of a role."""
@@ -145,7 +165,7 @@ def _chosen(args: argparse.Namespace) -> SandboxBackend:
             f"say where the sandboxes are: --backend NAME ({known}), or --url of a sandbox service, or ${URL_VARIABLE}"
         )
     settings: dict[str, JSON] = {"url": url, **({} if token is None else {"token": token})}
-    return cast("SandboxBackend", shelf.backend(args.backend or _REMOTE, settings, args.set))
+    return cast("SandboxBackend", shelf.backend(args.backend or shelf.client(), settings, args.set))
 
 
 def _component(table: ComponentTable | None, name: str) -> tuple[str, JSONObject]:

@@ -20,7 +20,7 @@ async def serve(args: argparse.Namespace) -> int:
     shelf = Shelf.of(args.registry)
     overrides = [] if args.owner is None else [f"owner={args.owner}"]
     backend = cast("SandboxBackend", shelf.backend(args.backend, {}, [*args.set, *overrides]))
-    service = cast("SandboxService", shelf.backend(args.service, _settings(args), args.service_set))
+    service = cast("SandboxService", shelf.backend(args.service or shelf.service(), _settings(args), args.service_set))
     await service.serve(backend, environments=shelf, on_ready=lambda url: _announce(url, args))
     return 0
 
@@ -43,5 +43,5 @@ def _announce(url: str, args: argparse.Namespace) -> None:
     print(f"serving {args.backend} at {url}", flush=True)
     if args.host in ("0.0.0.0", "::"):
         print("  other machines put this machine's name or address in the place of the host", file=sys.stderr)
-    print(f"  export {URL_VARIABLE}={url}   # for `tumbler sandbox` and the backend `remote`", file=sys.stderr)
+    print(f"  export {URL_VARIABLE}={url}   # for `tumbler sandbox`", file=sys.stderr)
     print(f"  export E2B_API_URL={url} E2B_SANDBOX_URL={url}   # for E2B's clients", file=sys.stderr)
