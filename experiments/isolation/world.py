@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,7 @@ class World:
         self.victim_address = 0
         self.neighbour: Sandbox
         self.neighbour_word = f"neighbour-{secrets.token_hex(8)}"
+        self.server_word = f"server-{secrets.token_hex(8)}"
         self.host_address = _host_address()
 
     def victim_lives(self) -> bool:
@@ -116,6 +118,7 @@ class World:
             stack.callback(udp.close)
             self.udp_port = udp.get_extra_info("sockname")[1]
             self.neighbour = await backend.create(SandboxSpec())
+            stack.callback(self._end_neighbour)
             stack.push_async_callback(self.neighbour.delete)
             await self._settle_neighbour()
             yield
@@ -123,15 +126,24 @@ class World:
     async def _settle_neighbour(self) -> None:
         self.neighbour_port = _free_port()
         server = _NEIGHBOUR_SERVER.format(port=self.neighbour_port, secret=self.secret)
-        await self.neighbour.write("/tmp/neighbour-server.py", server.encode())
+        program = f"/tmp/{self.server_word}.py"
+        await self.neighbour.write(program, server.encode())
         await self.neighbour.write("/tmp/neighbour-secret", self.secret.encode())
         session = await self.neighbour.session()
-        await session.run("rm -f /tmp/neighbour-ready; python3 /tmp/neighbour-server.py & disown")
+        await session.run(f"rm -f /tmp/neighbour-ready; python3 {program} & disown")
         await session.run(f"bash -c 'while :; do sleep 1; done' {self.neighbour_word} & disown")
         ready = "for i in $(seq 100); do [ -e /tmp/neighbour-ready ] && break; sleep 0.1; done; ls /tmp/neighbour-ready"
         result = await session.run(ready, timeout=_WAIT_S)
         if result.exit_code != 0:
             raise RuntimeError(f"the neighbour's server did not start: {result.stderr!r}")
+
+    def _end_neighbour(self) -> None:
+        """End what a weakened sandbox left running on the host, and remove its files."""
+        for pid in [*self.neighbour_pids(), *processes_with(self.server_word)]:
+            with contextlib.suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)
+        for name in (f"{self.server_word}.py", "neighbour-secret", "neighbour-ready"):
+            Path("/tmp", name).unlink(missing_ok=True)
 
     def _end_victim(self) -> None:
         self.victim.kill()
