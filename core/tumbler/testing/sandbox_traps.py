@@ -41,8 +41,9 @@ class TrapTests(CompleteFixtures):
         folder = tmp_path / "host"
         folder.mkdir()
         (folder / "secret").write_bytes(_SECRET)
-        places = (f"../../../../../../../../../..{folder}", "absolute", "relative", f"root{folder}")
-        host = _Host(folder, (*places, f"process{folder}"))
+        # The second: made on the way, a missing folder must not turn the rest into a way up.
+        climbing = (f"../../../../../../../../../..{folder}", f"missing/{'../' * 30}{folder}")
+        host = _Host(folder, (*climbing, "absolute", "relative", f"root{folder}", f"process{folder}"))
         yield host
         assert host.content() == {"secret": _SECRET}
 

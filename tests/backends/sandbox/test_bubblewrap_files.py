@@ -4,8 +4,8 @@ import os
 import pytest
 
 from tumbler.errors import PolicyDenied
-from tumbler_backends.sandbox.bubblewrap.filesystem import opening
 from tumbler_backends.sandbox.bubblewrap.filesystem.files import SandboxFiles, read_and_close
+from tumbler_backends.sandbox.posix import opening
 
 
 @pytest.fixture(params=["openat2", "walk"])

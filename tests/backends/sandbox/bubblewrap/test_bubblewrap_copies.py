@@ -7,7 +7,7 @@ import pytest
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.errors import SandboxNotFound
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import MAX_DEPTH, copy_tree
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
+from tumbler_backends.sandbox.posix.opening import opened
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 

@@ -125,7 +125,7 @@ def test_a_wrong_range_rule_is_named_and_explained(entry, message):
 def test_wrong_entries_are_found_in_every_mode():
     for mode in ("none", "public"):
         with pytest.raises(ValueError, match="host rule"):
-            compile_policy(NetworkPolicy(mode=mode, hosts=("a b",)))  # type: ignore[arg-type]
+            compile_policy(NetworkPolicy(mode=mode, hosts=("a b",)))  # type: ignore[arg-type]  # the modes vary
     with pytest.raises(ValueError, match="none of none, allowlist and public"):
         compile_policy(NetworkPolicy(mode="open"))  # type: ignore[arg-type]  # a wrong mode is the test
 

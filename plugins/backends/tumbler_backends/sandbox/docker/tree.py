@@ -195,6 +195,8 @@ class ContainerTree:
         except FileNotFoundError:
             parent, name = posixpath.split(folder.rstrip("/"))
         with opened(self._made(parent)) as above:
+            if name in {".", ".."}:  # never from a descriptor: the kernel would go above the root
+                return self._folder(folder)
             with contextlib.suppress(FileExistsError):  # made meanwhile, or a link that leads nowhere: opening it tells
                 self._make(name, above)
             return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)

@@ -57,6 +57,8 @@ def make_folders(root: int, folder: str) -> int:
     except FileNotFoundError:
         parent, name = posixpath.split(folder.rstrip("/"))
     with opened(make_folders(root, parent)) as above:
+        if name in {".", ".."}:  # never from a descriptor: the kernel would go above the root
+            return folder_of(root, folder)
         with contextlib.suppress(FileExistsError):  # made meanwhile, or a link that leads nowhere: opening it tells
             os.mkdir(name, 0o755, dir_fd=above)
         return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import posixpath
+import resource
 import struct
 from collections import deque
 from collections.abc import AsyncIterator
@@ -34,6 +35,10 @@ _KINDS: Final[tuple[tuple[int, tuple[EventKind, ...]], ...]] = (
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_WAITING: Final = 100_000
 """Events that nobody takes are dropped from here on, the oldest first."""
+_MAX_MOVES: Final = 1024
+"""Moves whose second half may still come; it mostly does at once, or never."""
+_SHARE_OF_DESCRIPTORS: Final = 8
+"""One watch may hold the so-manieth part of the descriptors that this process may have."""
 
 
 class Watch:
@@ -50,7 +55,8 @@ class Watch:
         self._folders: dict[int, int] = {}
         self._waiting: deque[FileEvent] = deque(maxlen=_MAX_WAITING)
         self._news = asyncio.Event()
-        self._moves: set[int] = set()
+        self._moves: deque[int] = deque(maxlen=_MAX_MOVES)
+        self._failure: QuotaExceeded | None = None
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
 
     def __enter__(self) -> "Watch":
@@ -75,27 +81,37 @@ class Watch:
             await self._news.wait()
             while self._waiting:
                 yield self._waiting.popleft()
+            if self._failure is not None:
+                raise self._failure
             self._news.clear()
 
     def _add(self, folder: int, place: str) -> None:
+        """Watch an open folder and, if asked for, all below it; take over the descriptor."""
+        waiting = [(self._add_one(folder, place), place)]
+        while waiting and self._recursive:
+            folder, place = waiting.pop()
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for name in names:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # changed meanwhile
+                    below = posixpath.join(place, name)
+                    waiting.append((self._add_one(os.open(name, _FOLDER, dir_fd=folder), below), below))
+
+    def _add_one(self, folder: int, place: str) -> int:
         # The descriptor stays open: further folders are reached from it, and its inode stays in memory.
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE_OF_DESCRIPTORS
+        if len(self._folders) >= limit:
+            os.close(folder)
+            raise QuotaExceeded(f"more than {limit} folders below {self._place}: watch fewer, or raise `ulimit -n`")
         watch = _libc.inotify_add_watch(self._descriptor, f"/proc/self/fd/{folder}".encode(), _MASK)
         if watch < 0:
             code = ctypes.get_errno()
             os.close(folder)
             raise QuotaExceeded(f"{place} cannot be watched: {os.strerror(code)}; raise fs.inotify.max_user_watches")
-        if (old := self._folders.pop(watch, None)) is not None:
-            os.close(old)
-        self._paths[watch], self._folders[watch] = place, folder
-        if self._recursive:
-            with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-            for name in names:
-                self._add_below(folder, place, name)
-
-    def _add_below(self, folder: int, place: str, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # changed meanwhile
-            self._add(os.open(name, _FOLDER, dir_fd=folder), posixpath.join(place, name))
+        self._paths[watch] = place
+        if (known := self._folders.setdefault(watch, folder)) != folder:
+            os.close(folder)
+        return known
 
     def _read(self) -> None:
         try:
@@ -128,22 +144,32 @@ class Watch:
 
     def _kinds(self, mask: int, cookie: int) -> tuple[EventKind, ...]:
         if mask & _MOVED_FROM:
-            self._moves.add(cookie)
+            self._moves.append(cookie)
         if mask & _MOVED_TO:
             # From elsewhere it came whole, as a file that the host has written.
             known = cookie in self._moves
-            self._moves.discard(cookie)
             return ("create",) if known or mask & _IS_FOLDER else ("create", "write")
         return next((kinds for bit, kinds in _KINDS if mask & bit), ())
 
     def _enter(self, watch: int, place: str, name: str) -> None:
         """Watch a new folder, and tell what was made in it before the watch was in force."""
         known = set(self._folders)
-        self._add_below(self._folders[watch], place, name)
+        try:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # changed meanwhile
+                self._add(os.open(name, _FOLDER, dir_fd=self._folders[watch]), posixpath.join(place, name))
+        except QuotaExceeded as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(QuotaExceeded(f"{place} cannot be watched any more: {error}"))
         for new in set(self._folders) - known:
             with os.scandir(self._folders[new]) as entries:
                 missed = [posixpath.join(self._paths[new], entry.name) for entry in entries]
             self._waiting.extend(FileEvent(kind="create", path=path) for path in missed)
+
+    def _fail(self, error: QuotaExceeded) -> None:
+        """Tell whoever takes the events, once those before are taken."""
+        self._failure = self._failure or error
+        self._news.set()
 
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

@@ -12,8 +12,8 @@ from tumbler.errors import QuotaExceeded
 from tumbler_backends.sandbox.bubblewrap.box import Box
 from tumbler_backends.sandbox.bubblewrap.filesystem.files import SandboxFiles, read_and_close
 from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
-from tumbler_backends.sandbox.bubblewrap.filesystem.watch import Watch
+from tumbler_backends.sandbox.posix.opening import opened
+from tumbler_backends.sandbox.posix.watch import Watch
 
 __all__ = ["Files"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from tumbler.errors import CapabilityError
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import make_folders, open_inside, opened
+from tumbler_backends.sandbox.posix.opening import make_folders, open_inside, opened
 
 __all__ = ["unpack"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_below
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["MAX_DEPTH", "copy_tree", "measure_tree"]
 

@@ -16,13 +16,11 @@ from typing import Final
 
 from tumbler.contracts.sandbox_files import EntryKind, FileEntry
 from tumbler.errors import PolicyDenied
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import folder_of, make_folders, open_inside, opened
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_below
+from tumbler_backends.sandbox.posix.opening import TEMPORARY, folder_of, make_folders, open_inside, opened
 
-__all__ = ["TEMPORARY", "SandboxFiles", "StagedFile", "read_and_close"]
+__all__ = ["SandboxFiles", "StagedFile", "read_and_close"]
 
-TEMPORARY: Final = ".tumbler-"
-"""How the names of files begin that are not whole yet, where they must lie beside their destination."""
 _CHUNK: Final = 1 << 20
 _MAX_ENTRIES: Final = 200_000
 _MAX_DEPTH: Final = 128

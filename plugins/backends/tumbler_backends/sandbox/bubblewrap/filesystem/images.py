@@ -16,8 +16,8 @@ from typing import Final
 
 from tumbler.errors import CapabilityError, QuotaExceeded, SandboxError, SandboxStartFailed
 from tumbler_backends.sandbox.bubblewrap.filesystem.archives import unpack
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import open_inside, opened
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
+from tumbler_backends.sandbox.posix.opening import open_inside, opened
 
 __all__ = ["ImageStore", "has_shell"]
 

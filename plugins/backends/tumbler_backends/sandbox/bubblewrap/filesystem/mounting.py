@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import copy_tree
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import make_folders, open_inside, opened
+from tumbler_backends.sandbox.posix.opening import make_folders, open_inside, opened
 
 __all__ = ["Bind", "MountPlan", "assemble", "main", "make_places", "seal_devices"]
 

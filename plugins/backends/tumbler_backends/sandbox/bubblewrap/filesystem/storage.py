@@ -12,9 +12,9 @@ from tumbler_backends.sandbox.bubblewrap.filesystem.copying import copy_tree
 from tumbler_backends.sandbox.bubblewrap.filesystem.files import SandboxFiles
 from tumbler_backends.sandbox.bubblewrap.filesystem.layout import ETC_FILES, Layout
 from tumbler_backends.sandbox.bubblewrap.filesystem.mounting import Bind, MountPlan
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.bubblewrap.network import Network
 from tumbler_backends.sandbox.bubblewrap.room import OpenRoom, Room
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["Storage"]
 

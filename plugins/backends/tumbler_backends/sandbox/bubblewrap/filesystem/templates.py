@@ -12,8 +12,8 @@ from typing import Final
 from tumbler.contracts.sandbox_control import Template
 from tumbler.errors import SandboxNotFound
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import copy_tree
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["StoredTemplate", "TemplateStore"]
 

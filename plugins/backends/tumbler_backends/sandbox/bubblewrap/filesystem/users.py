@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tumbler.errors import CapabilityError
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import open_inside, opened
+from tumbler_backends.sandbox.posix.opening import open_inside, opened
 
 __all__ = ["DEFAULT_USER", "User", "find_user"]
 

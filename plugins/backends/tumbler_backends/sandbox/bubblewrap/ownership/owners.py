@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from tumbler.errors import SandboxUnavailable
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["REAPED", "Owner", "OwnerRecord", "claim", "default_root", "locked", "new_owner_name", "read_owner"]
 

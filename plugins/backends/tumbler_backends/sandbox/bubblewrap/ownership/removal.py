@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["remove_below", "remove_tree"]
 

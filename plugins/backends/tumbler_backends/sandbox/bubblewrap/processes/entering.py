@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final, TypeVar
 
-from tumbler_backends.sandbox.bubblewrap.filesystem.opening import opened
 from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors
+from tumbler_backends.sandbox.posix.opening import opened
 
 __all__ = ["start_inside"]
 
