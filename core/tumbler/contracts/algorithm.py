@@ -6,9 +6,20 @@ from typing import Protocol, runtime_checkable
 
 from tumbler.contracts.batch import LossOutput, OldPolicySource, TokenBatch
 from tumbler.contracts.environment import Task
+from tumbler.contracts.values import JSONObject
 from tumbler.trajectory.record import Anchor, Trajectory
 
-__all__ = ["Algorithm", "Group", "PlanState", "PlannedGroup", "RolloutPlan", "UpdateRule"]
+__all__ = [
+    "AdaptiveAlgorithm",
+    "Algorithm",
+    "BatchCredit",
+    "FilteringAlgorithm",
+    "Group",
+    "PlanState",
+    "PlannedGroup",
+    "RolloutPlan",
+    "UpdateRule",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +31,12 @@ class UpdateRule:
     """Passes over the batch."""
     minibatches: int = 1
     """Optimizer steps in one pass; whole trajectories are dealt out by their token counts."""
+    reference: bool = False
+    """Whether the loss reads `TokenBatch.reference_logprobs`, those of the weights with which the phase began."""
+    entropy: bool = False
+    """Whether the loss reads `TokenBatch.entropies`."""
+    values: bool = False
+    """Whether the loss reads `TokenBatch.values`, so that the backend trains a value head beside the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +108,47 @@ class Algorithm(Protocol):
 
     def loss(self, batch: TokenBatch) -> LossOutput:
         """Return the loss of one micro-batch in torch."""
+        ...
+
+
+@runtime_checkable
+class BatchCredit(Protocol):
+    """Optional: an algorithm whose credit looks across groups; it is asked in place of `credit`."""
+
+    def credit_batch(self, groups: Sequence[Group]) -> Sequence[Sequence[Sequence[float]]]:
+        """Return, for each group, what `credit` would return for it, given all groups of the step."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveAlgorithm(Protocol):
+    """Optional: an algorithm that learns from finished rollouts what to plan next.
+
+    The run asks for `state` with each checkpoint and gives it back before it goes on from there; what is
+    planned may depend on nothing else that changes.
+    """
+
+    def observe(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Take note of a step's groups, before they are trained, and return metrics of the step."""
+        ...
+
+    def state(self) -> JSONObject:
+        """Return everything that was learnt from rollouts, as JSON."""
+        ...
+
+    def restore(self, state: JSONObject) -> None:
+        """Go on from what `state` returned; from `{}`, at the beginning."""
+        ...
+
+
+@runtime_checkable
+class FilteringAlgorithm(Protocol):
+    """Optional: an algorithm that refuses rollouts; the run rolls others in their place, up to its bounds."""
+
+    def reject_trajectory(self, trajectory: Trajectory) -> str:
+        """Return why a judged trajectory is to be dropped, and rolled again from the same state; "" keeps it."""
+        ...
+
+    def reject_group(self, group: Group) -> str:
+        """Return why a whole group is to be dropped, and replaced by one of another task; "" keeps it."""
         ...

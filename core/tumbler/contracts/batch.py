@@ -33,7 +33,9 @@ class TokenBatch:
     """What an algorithm's loss sees. B rows (segments), T tokens, C chunks, N trajectories.
 
     Rows are right-padded segments. Every row of a trajectory is in the same batch. Only chunks that
-    may be trained have an index; whatever lies at other positions must change nothing.
+    may be trained have an index; whatever lies at other positions must change nothing. The tokens of a
+    chunk are one run in one row; chunks of one trajectory have ascending indices, in the order of
+    their positions.
     """
 
     token_ids: "Tensor"
@@ -56,6 +58,24 @@ class TokenBatch:
     """[C] int64: position of the chunk among all chunks of its trajectory, from 0."""
     reward: "Tensor"
     """[N] the trajectory's final reward."""
+    reference_logprobs: "Tensor | None" = None
+    """[B, T] under the weights with which the phase began; None unless `UpdateRule.reference`."""
+    entropies: "Tensor | None" = None
+    """[B, T] entropy of what each token was drawn from, under the weights in training; carries the gradient;
+    None unless `UpdateRule.entropy`."""
+    values: "Tensor | None" = None
+    """[B, T] what the value head expects before the token; carries the gradient; None unless `UpdateRule.values`."""
+    old_values: "Tensor | None" = None
+    """[B, T] the same before the first optimizer step on these trajectories."""
+    imitation_chunk_of_token: "Tensor | None" = None
+    """[B, T] int64: index of the replayed chunk in [0, E), or -1; at least 0 exactly where `imitation_mask` is
+    true. None from a backend that does not tell, as are the next three."""
+    imitation_credit: "Tensor | None" = None
+    """[E] what `Algorithm.credit` returned for the replayed chunk."""
+    imitation_trajectory: "Tensor | None" = None
+    """[E] int64: index of the replayed chunk's trajectory in [0, N)."""
+    imitation_position: "Tensor | None" = None
+    """[E] int64: position of the replayed chunk among all chunks of its trajectory, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ __all__ = [
     "ExpertAction",
     "ExpertEnvironment",
     "Observation",
+    "ResumableEnvironment",
     "StepResult",
     "Task",
     "Verdict",
@@ -146,4 +147,24 @@ class ExpertEnvironment(Protocol):
 
     def expert(self, task: Task, *, seed: int) -> Expert:
         """Return an expert for the task; equal seeds act equally."""
+        ...
+
+
+@runtime_checkable
+class ResumableEnvironment(Protocol):
+    """Optional: an environment whose episodes go on in a copy of their sandbox, so that anchors can be forked."""
+
+    async def state(self) -> JSON:
+        """Return what an episode holds outside of the sandbox's files, as JSON: its shell's folder, its counters."""
+        ...
+
+    async def resume(self, task: Task, *, seed: int, sandbox: Sandbox | None, state: JSON) -> None:
+        """Take up, in place of `reset`, an episode of the task where `state` was taken.
+
+        `sandbox` is a copy of the episode's sandbox as it was then; None if the environment needs none.
+        """
+        ...
+
+    async def fingerprint(self) -> str:
+        """Return a digest of all that the agent could find out now; equal states give equal ones."""
         ...

@@ -1,0 +1,1 @@
+"""What the algorithms share: plans, baselines, averages, corrections. No algorithm lives here."""

@@ -1,0 +1,50 @@
+"""What a loss per token is averaged over. Knows no algorithm. B rows, T tokens, C chunks, N trajectories."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tumbler.contracts.batch import TokenBatch
+from tumbler_algorithms.parts.tokens import by_trajectory, lengths, sum_by_trajectory
+
+__all__ = ["Normalisation", "normalise"]
+
+Normalisation: TypeAlias = Literal["sum", "chunk-mean", "trajectory-mean", "token-mean", "constant"]
+
+
+def normalise(
+    batch: TokenBatch, kind: Normalisation, *, keep: Tensor | None = None, constant: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what each chunk's token losses are multiplied by, [C] float64, and the denominator, [].
+
+    With L_t the loss of a token, T_n = Σ_{k∈n} m_k |c_k| and m_k = `keep`, total over denominator is
+
+    - `sum`: Σ L_t over N, all trajectories of the batch;
+    - `chunk-mean`: Σ_k Σ_{t∈k} L_t / |c_k| over Σ_k m_k;
+    - `trajectory-mean`: Σ_n Σ_{t∈n} L_t / T_n over the number of n with T_n > 0;
+    - `token-mean`: Σ L_t over Σ_k m_k |c_k| (DAPO, arXiv 2503.14476);
+    - `constant`: Σ L_t / `constant` over N (Dr. GRPO, arXiv 2503.20783).
+
+    Each part is a sum over trajectories, so any split of a batch adds up to the whole.
+
+    Args:
+        batch: the tokens.
+        kind: what to average over.
+        keep: [C] which chunks count; None counts all that have a token.
+        constant: tokens that stand for every trajectory's length, with `constant` alone.
+    """
+    length = lengths(batch)
+    one = torch.ones_like(length)
+    kept = length > 0 if keep is None else keep & (length > 0)
+    trajectories = one.new_tensor(batch.reward.shape[0])
+    if kind == "sum":
+        return one, trajectories
+    if kind == "constant":
+        return one / (constant or 1), trajectories
+    if kind == "chunk-mean":
+        return 1.0 / length.clamp(min=1.0), kept.sum()
+    if kind == "token-mean":
+        return one, (length * kept).sum()
+    per_trajectory = sum_by_trajectory(length * kept, batch)
+    return 1.0 / by_trajectory(per_trajectory.clamp(min=1.0), batch), (per_trajectory > 0).sum()
