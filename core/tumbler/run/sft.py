@@ -5,6 +5,7 @@ from random import Random
 
 from tumbler.errors import RunError
 from tumbler.observers import StepMetrics
+from tumbler.run.relevance import relevant_chunks
 from tumbler.run.workbench import Stage
 from tumbler.seeding import derive_seed
 from tumbler.trajectory import Trajectory
@@ -25,8 +26,7 @@ async def run_sft(stage: Stage) -> None:
             continue
         report = await training.fit_sft(batch)
         stage.emit_step(StepMetrics(step=step, values=report.metrics, samples=report.samples))
-        last = step + 1 == settings.steps
-        due = last or (step + 1) % settings.checkpoint_every == 0
+        due = stage.checkpoint_due(step, steps=settings.steps, every=settings.checkpoint_every)
         await stage.finish_step(step, report.optimizer_steps, [each.id for each in batch], checkpoint=due)
     await stage.bench.publish()
     tokens = sum(chunk.end - chunk.start for each in demonstrations for chunk in each.chunks)
@@ -41,12 +41,12 @@ async def run_sft(stage: Stage) -> None:
 
 
 async def _demonstrations(stage: Stage) -> list[Trajectory]:
-    """Return the expert's successful episodes."""
+    """Return the expert's successful episodes, with what the rules find irrelevant marked so."""
     settings = stage.bench.resolved.sft
     seed = derive_seed(stage.bench.resolved.seed, "sft", "tasks")
     tasks = await stage.bench.tasks(settings.env, "train", settings.demonstrations, seed)
     requests = [
-        stage.request(settings.env, task, f"demonstration-{index}", expert=True) for index, task in enumerate(tasks)
+        stage.request(settings.env, task, f"demonstration-{index}", source="expert") for index, task in enumerate(tasks)
     ]
     collected = await stage.collect(requests)
     found = [each for group in collected.trajectories.values() for each in group if each.success]
@@ -55,7 +55,7 @@ async def _demonstrations(stage: Stage) -> list[Trajectory]:
             f"no expert episode of environment {settings.env.label!r} ended in success, so there is nothing to "
             "imitate; look at the stage's trajectories.jsonl for what went wrong"
         )
-    return found
+    return [relevant_chunks(each, settings.relevance) for each in found]
 
 
 def _batches(demonstrations: Sequence[Trajectory], size: int, seed: int) -> Iterator[list[Trajectory]]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tumbler.contracts.algorithm import Algorithm
 from tumbler.contracts.environment import Environment, Task
@@ -15,7 +16,7 @@ from tumbler.errors import RunError
 from tumbler.observers import RunInfo, StageInfo, StepMetrics
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedComponent, ResolvedRun
-from tumbler.rollout.scheduler import Collected, Scheduler
+from tumbler.rollout.scheduler import Collected, Follow, Reject, Scheduler
 from tumbler.run.assembly import environment_key
 from tumbler.run.folder import RunFolder, RunState
 from tumbler.run.journal import StageJournal
@@ -95,7 +96,7 @@ class Stage:
         name: str,
         *,
         group: str = "",
-        expert: bool = False,
+        source: Literal["policy", "expert", "teacher"] = "policy",
         sampling: Sampling | None = None,
         seed: int | None = None,
         anchor: Anchor | None = None,
@@ -110,25 +111,40 @@ class Stage:
             group=f"{self.info.label}/{group or name}",
             sampling=sampling or self.bench.resolved.sampling,
             env=environment_key(env),
-            source="expert" if expert else "policy",
+            source=source,
             anchor=anchor,
+            fork=anchor is not None and self.bench.resolved.rl.anchors == "fork",
         )
 
-    async def collect(self, requests: Sequence[RolloutRequest]) -> Collected:
-        """Run the requests, but for those that the journal knows."""
-        collected = await self.bench.scheduler.collect(requests, known=self._known, report=self._report)
-        for request in requests:
-            self._known.pop(request.id, None)
+    async def collect(
+        self, requests: Sequence[RolloutRequest], *, reject: Reject | None = None, follow: Follow | None = None
+    ) -> Collected:
+        """Run the requests, and what follows them, but for what the journal knows; see `Scheduler.collect`."""
+        collected = await self.bench.scheduler.collect(
+            requests, known=self._known, report=self._report, reject=reject, follow=follow
+        )
+        for group in collected.trajectories.values():
+            for trajectory in group:
+                self._known.pop(trajectory.id, None)
         return collected
 
     def emit_step(self, metrics: StepMetrics) -> None:
         """Tell observers of a finished step."""
         self.bench.host.observers.emit("tumbler_step_finished", run=self.bench.info, stage=self.info, metrics=metrics)
 
-    async def finish_step(self, step: int, optimizer_steps: int, used: Sequence[str], *, checkpoint: bool) -> None:
-        """Write down that a step is done, with a checkpoint if it is due."""
+    async def finish_step(
+        self,
+        step: int,
+        optimizer_steps: int,
+        used: Sequence[str],
+        *,
+        checkpoint: bool,
+        dropped: Mapping[str, int] | None = None,
+        refused: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write down that a step is done, and what it refused for which reason; save a checkpoint if it is due."""
         state = self.bench.state
-        self.journal.use(step, optimizer_steps, used)
+        self.journal.use(step, optimizer_steps, used, dropped=dropped, refused=refused)
         state.optimizer_steps += optimizer_steps
         state.step = step + 1
         if checkpoint:
@@ -142,10 +158,17 @@ class Stage:
         state.stage += 1
         state.step = 0
         state.history = {}
+        state.learnt = {}
+        state.experts = {}
         state.flat_steps = 0
         state.seconds = time.monotonic() - self.bench.started
         self.bench.folder.write_state(state)
         self.bench.host.observers.emit("tumbler_stage_finished", run=self.bench.info, stage=self.info, result=entry)
+
+    @staticmethod
+    def checkpoint_due(step: int, *, steps: int, every: int) -> bool:
+        """Return whether a checkpoint follows a step of a stage of `steps`; with `every` 0 only the last one does."""
+        return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
 
     async def checkpoint(self) -> None:
         """Save a checkpoint of the state as it stands; what came before it need never be done again."""

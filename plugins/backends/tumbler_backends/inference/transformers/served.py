@@ -9,6 +9,7 @@ import torch
 from tumbler.contracts.inference import GenerateRequest, WeightUpdate
 from tumbler.errors import ContextOverflowError, InferenceError
 from tumbler_backends.inference.transformers.loading import choose_runner, load_model, token_bytes
+from tumbler_backends.inference.transformers.rounding import rounded
 from tumbler_backends.inference.transformers.settings import TransformersSettings
 from tumbler_backends.inference.transformers.slots import SlotPool
 from tumbler_backends.inference.transformers.weights import put_weights
@@ -22,9 +23,20 @@ __all__ = ["ServedModel"]
 class ServedModel:
     """A loaded model with its key-value cache."""
 
-    def __init__(self, model: "PreTrainedModel", *, stop_tokens: Iterable[int], context: int, cache_bytes: int) -> None:
-        """Serve the model, its cache bounded by `cache_bytes`."""
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        *,
+        stop_tokens: Iterable[int],
+        context: int,
+        cache_bytes: int,
+        weight_bits: int = 0,
+    ) -> None:
+        """Serve the model, its cache bounded by `cache_bytes`, its matrices rounded to `weight_bits` unless 0."""
         self._model = model
+        self._weight_bits = weight_bits
+        for parameter in model.parameters():
+            parameter.data = rounded(parameter.data, weight_bits)
         self._context = context
         self._cache_bytes = cache_bytes
         self._token_bytes = token_bytes(model)
@@ -44,11 +56,17 @@ class ServedModel:
         model = load_model(folder, dtype=settings.dtype, device=settings.device)
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
-        return cls(model, stop_tokens=[*stop_tokens, *ends], context=context, cache_bytes=settings.cache_bytes)
+        return cls(
+            model,
+            stop_tokens=[*stop_tokens, *ends],
+            context=context,
+            cache_bytes=settings.cache_bytes,
+            weight_bits=settings.weight_bits,
+        )
 
     def put_weights(self, update: WeightUpdate) -> None:
         """Copy new weights into the model, all or none."""
-        put_weights(self._model, update)
+        put_weights(self._model, update, bits=self._weight_bits)
 
     def room(self, request: GenerateRequest) -> int:
         """Return how many tokens prompt and longest reply take, the reply cut at the model's context.

@@ -14,6 +14,9 @@ class TransformersSettings(Settings):
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of weights and cache. On processors without bfloat16 units float32 is the faster one."""
+    weight_bits: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0
+    """Bits to which each matrix is rounded before it is served, row by row; 0 rounds nothing. It saves no memory:
+    it shows what a policy would do in a quantised engine, and lets engine mismatch be studied."""
     device: str = "cpu"
     """Where torch computes. Meant for "cpu"; "cuda" works, but launches one attention kernel for each request."""
     max_batch: int = Field(default=64, ge=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from tumbler.contracts.inference import WeightUpdate
 from tumbler.errors import InferenceError
 from tumbler_backends.inference.transformers.loading import load_model
+from tumbler_backends.inference.transformers.rounding import rounded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["put_weights"]
 
 
-def put_weights(model: "PreTrainedModel", update: WeightUpdate) -> None:
-    """Copy the update's weights into the model.
+def put_weights(model: "PreTrainedModel", update: WeightUpdate, *, bits: int = 0) -> None:
+    """Copy the update's weights into the model, rounded to `bits` unless that is 0.
 
     Every parameter must be given, tied ones under either name. Raises `InferenceError`, and leaves the
     model as it was, if a name is unknown or missing or a shape differs.
     """
-    targets = {**dict(model.named_buffers()), **dict(model.named_parameters(remove_duplicate=False))}
+    buffers = dict(model.named_buffers())
+    targets = {**buffers, **dict(model.named_parameters(remove_duplicate=False))}
     given = list(_tensors(model, update))
     problems = [_problem(name, tensor, targets) for name, tensor in given]
     covered = {id(targets[name]) for name, _ in given if name in targets}
@@ -37,7 +39,7 @@ def put_weights(model: "PreTrainedModel", update: WeightUpdate) -> None:
         )
     with torch.no_grad():
         for name, tensor in given:
-            targets[name].copy_(tensor)
+            targets[name].copy_(tensor if name in buffers else rounded(tensor, bits))
 
 
 def _tensors(model: "PreTrainedModel", update: WeightUpdate) -> Iterable[tuple[str, Tensor]]:

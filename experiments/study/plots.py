@@ -1,0 +1,98 @@
+"""Outcomes as plots: SVG files that read in black and white, with intervals over seeds."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("svg")
+
+from experiments.study.intervals import bootstrap
+from experiments.study.outcomes import Outcome
+from experiments.study.tables import arms_of, values_of
+from matplotlib import pyplot  # the backend is chosen first
+from matplotlib.axes import Axes
+
+__all__ = ["plot_conditions", "plot_curves"]
+
+_MARKERS = "osD^vPX*<>"
+_RESAMPLES = 2000
+_SETTINGS = {"svg.hashsalt": "tumbler", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def plot_conditions(
+    outcomes: Sequence[Outcome],
+    measure: Callable[[Outcome], float],
+    path: Path,
+    *,
+    positions: Mapping[str, float],
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Draw one line for each arm over the conditions, whose places on the axis `positions` gives."""
+    with _figure(path, xlabel, ylabel) as axes:
+        for number, arm in enumerate(arms_of(outcomes)):
+            places, intervals = [], []
+            for condition, place in positions.items():
+                values = values_of(outcomes, condition, arm, measure)
+                if values:
+                    places.append(place)
+                    intervals.append(bootstrap(list(values.values()), resamples=_RESAMPLES))
+            means = np.array([each.mean for each in intervals])
+            errors = np.array([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
+            axes.errorbar(
+                places, means, yerr=errors, label=arm, marker=_MARKERS[number % len(_MARKERS)], capsize=2, lw=1
+            )
+        axes.set_xticks(list(positions.values()), labels=list(positions))
+
+
+def plot_curves(
+    outcomes: Sequence[Outcome],
+    metric: str,
+    path: Path,
+    *,
+    ylabel: str,
+    logarithmic: bool = False,
+) -> None:
+    """Draw a metric over the sampled tokens, the mean over seeds with its interval, one line for each arm."""
+    with _figure(path, "sampled tokens", ylabel) as axes:
+        for number, arm in enumerate(arms_of(outcomes)):
+            chosen = [each for each in outcomes if each.cell.arm == arm]
+            steps = min(len(each.steps) for each in chosen)
+            curves = np.array([each.curve(metric)[:steps] for each in chosen])
+            tokens = np.array([each.sampled_tokens[:steps] for each in chosen]).mean(axis=0)
+            intervals = [_interval(column) for column in curves.T]
+            (line,) = axes.plot(tokens, [each[0] for each in intervals], label=arm, lw=1.2)
+            line.set_marker(_MARKERS[number % len(_MARKERS)])
+            line.set_markevery(max(1, steps // 6))
+            axes.fill_between(
+                tokens, [each[1] for each in intervals], [each[2] for each in intervals], alpha=0.15, lw=0
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+
+
+def _interval(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float, float]:
+    known = [float(value) for value in values if math.isfinite(value)]
+    if not known:
+        return math.nan, math.nan, math.nan
+    interval = bootstrap(known, resamples=_RESAMPLES)
+    return interval.mean, interval.low, interval.high
+
+
+@contextmanager
+def _figure(path: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
+    """Yield one pair of axes, and write them to the file at the end."""
+    with pyplot.rc_context(_SETTINGS):
+        figure, axes = pyplot.subplots(figsize=(6.4, 3.8), layout="constrained")
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        yield axes
+        axes.legend(frameon=False, fontsize=8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a date equal results give equal files.
+        figure.savefig(path, metadata={"Date": None})
+        pyplot.close(figure)
