@@ -17,4 +17,5 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
         return weight
     steps = 2 ** (bits - 1) - 1
     scale = weight.float().abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / steps
-    return ((weight.float() / scale).round() * scale).to(weight.dtype)
+    grid: Tensor = (weight.float() / scale).round() * scale
+    return grid.to(weight.dtype)
