@@ -20,7 +20,6 @@ __all__ = ["plot_conditions", "plot_curves"]
 
 _MARKERS = "osD^vPX*<>"
 _RESAMPLES = 2000
-_SETTINGS = {"svg.hashsalt": "tumbler", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def plot_conditions(
@@ -86,13 +85,14 @@ def _interval(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[f
 @contextmanager
 def _figure(path: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
     """Yield one pair of axes, and write them to the file at the end."""
-    with pyplot.rc_context(_SETTINGS):
+    # With a salt of our own equal results give equal files.
+    with pyplot.rc_context({"svg.hashsalt": "tumbler", "font.size": 9}):
         figure, axes = pyplot.subplots(figsize=(6.4, 3.8), layout="constrained")
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
+        axes.spines[["top", "right"]].set_visible(False)
         yield axes
         axes.legend(frameon=False, fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a date equal results give equal files.
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)

@@ -1,0 +1,121 @@
+"""Credit by chunk against credit by token and by trajectory, on `trail` at growing horizons.
+
+    python -m experiments.credit            # five seeds; about an hour on two cores; interrupted, it goes on
+    python -m experiments.credit --quick    # minutes: the sign of the main effect, or exit status 1
+    python -m experiments.credit --tune     # choose the learning rates again, on other seeds
+
+All arms of a seed start from one model that has copied short demonstrations, and sample the same number of tokens.
+Tables and plots go to docs/results.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from experiments.credit.arms import ALGORITHMS, LEARNING_RATES, arms, variant
+from experiments.study.bases import make_bases
+from experiments.study.cells import Arm, Cell, Condition, cross
+from experiments.study.command import Options, parse_options
+from experiments.study.intervals import paired
+from experiments.study.outcomes import Outcome, read_outcomes
+from experiments.study.plots import plot_conditions, plot_curves
+from experiments.study.report import replace_section
+from experiments.study.tables import comparison_table, success_table, values_of
+from experiments.study.work import run_cells
+
+REGISTRY = Path(__file__).with_name("registry.toml")
+HORIZONS = (2, 4, 8, 12, 16)
+TUNING_SEEDS = (100, 101)
+TUNING_HORIZON = 8
+QUICK_HORIZON = 8
+QUICK_SEEDS = (0, 1)
+
+
+def horizon(steps: int) -> Condition:
+    """Return the condition of trails with so many dependent steps."""
+    return Condition(name=f"{steps} steps", overrides=(f"envs.trail.steps={steps}",))
+
+
+def final_success(outcome: Outcome) -> float:
+    """Return the success on held-out tasks at the end."""
+    return outcome.final["trail"]
+
+
+def run_study(
+    options: Options, conditions: Sequence[Condition], compared: Sequence[Arm], seeds: Sequence[int]
+) -> list[Outcome]:
+    """Run what is missing and return everything."""
+    cells: list[Cell] = []
+    if not options.report:
+        bases = make_bases(REGISTRY, seeds, options.out, workers=options.workers)
+        starts = {seed: (f'models.base.path="{folder}"',) for seed, folder in bases.items()}
+        cells = cross("arm", conditions, compared, seeds, per_seed=starts)
+        run_cells(REGISTRY, cells, options.out, workers=options.workers)
+    return read_outcomes(cells or cross("arm", conditions, compared, seeds), options.out)
+
+
+def tune(options: Options) -> None:
+    """Choose each arm's learning rate by its mean success on the tuning seeds; print the file to keep."""
+    tries = {f"{name}@{rate:g}": (name, rate) for name in ALGORITHMS for rate in LEARNING_RATES}
+    compared = [Arm(name=label, overrides=variant(*each).overrides) for label, each in tries.items()]
+    outcomes = run_study(options, [horizon(TUNING_HORIZON)], compared, TUNING_SEEDS)
+    print(success_table(outcomes, final_success))
+    print("\n[learning_rates]")
+    for name in ALGORITHMS:
+        means = {
+            rate: fmean(values_of(outcomes, horizon(TUNING_HORIZON).name, f"{name}@{rate:g}", final_success).values())
+            for rate in LEARNING_RATES
+        }
+        print(f"{name} = {max(means, key=lambda rate: means[rate])}")
+
+
+def check_main_effect(options: Options) -> int:
+    """Return 0 if chunks end above tokens at equal samples, else 1."""
+    compared = [arm for arm in arms() if arm.name in ("ipa", "ipa-token")]
+    outcomes = run_study(options, [horizon(QUICK_HORIZON)], compared, QUICK_SEEDS)
+    values = {arm.name: values_of(outcomes, horizon(QUICK_HORIZON).name, arm.name, final_success) for arm in compared}
+    difference = paired(list(values["ipa"].values()), list(values["ipa-token"].values()))
+    print(success_table(outcomes, final_success))
+    print(f"chunks less tokens: {100 * difference.mean:+.1f} points")
+    return 0 if difference.mean > 0 else 1
+
+
+def write_results(options: Options, outcomes: Sequence[Outcome]) -> None:
+    """Write tables and plots."""
+    page = options.results / "credit.md"
+    replace_section(page, "success", success_table(outcomes, final_success))
+    replace_section(page, "differences", comparison_table(outcomes, final_success, against="ipa"))
+    plot_conditions(
+        outcomes,
+        final_success,
+        options.results / "credit-horizons.svg",
+        positions={horizon(steps).name: steps for steps in HORIZONS},
+        xlabel="dependent steps",
+        ylabel="success on held-out tasks",
+    )
+    at_eight = [each for each in outcomes if each.cell.condition == horizon(TUNING_HORIZON).name]
+    for metric, name, label, logarithmic in (
+        ("rollout/success", "success", "success in training, 8 steps", False),
+        ("train/gradient_norm", "gradient", "gradient norm before clipping, 8 steps", True),
+    ):
+        path = options.results / f"credit-{name}.svg"
+        plot_curves(at_eight, metric, path, ylabel=label, logarithmic=logarithmic)
+
+
+def main() -> int:
+    """Run the study as asked."""
+    options = parse_options("credit", __doc__)
+    if options.tune:
+        tune(options)
+        return 0
+    if options.quick:
+        return check_main_effect(options)
+    outcomes = run_study(options, [horizon(steps) for steps in HORIZONS], arms(), range(options.seeds))
+    write_results(options, outcomes)
+    print(success_table(outcomes, final_success))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
