@@ -1,6 +1,7 @@
 """Eq. 7: the return of each chunk."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,26 @@ def test_replayed_chunks_have_no_credit_and_leave_that_of_the_others_alone(batch
 
 
 @pytest.mark.parametrize(
+    ("imitation", "weights"), [("uniform", [1.0, 1.0, 1.0]), ("discounted", [0.0625, 0.125, 0.25])]
+)
+@pytest.mark.parametrize("reward", [-1.0, 0.0, 1.0])
+def test_replayed_chunks_weigh_in_the_imitation_term_and_nowhere_else(batches, imitation, weights, reward):
+    records = [batches.trajectory(reward, turns=(0, 1, 0, 0, 2), replayed=3), batches.trajectory(1.0)]
+    fields = {"gamma": 0.5, "baseline": "mean", "imitation_credit": imitation}
+    without, with_it = credit(*records, **fields), credit(*records, imitation_weight=0.1, **fields)
+    assert without[0][:3] == [0.0] * 3
+    assert with_it[0][:3] == weights
+    assert (with_it[0][3:], with_it[1]) == (without[0][3:], without[1])
+
+
+def test_chunks_that_are_neither_trained_nor_replayed_have_no_credit(batches):
+    record = batches.trajectory(1.0, turns=(0, 0, 0))
+    left_out = replace(record.chunks[1], trainable=False)
+    record = replace(record, chunks=(record.chunks[0], left_out, record.chunks[2]))
+    assert credit(record, gamma=0.5, imitation_weight=1.0) == [[0.25, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
     ("reward", "status"), [(None, "infra_failed"), (1.0, "dropped"), (-1.0, "dropped"), (None, "completed")]
 )
 def test_a_trajectory_without_a_verdict_has_no_credit_and_no_part_in_the_baseline(batches, reward, status):
@@ -119,8 +140,26 @@ def test_an_episode_that_ended_before_the_first_chunk_has_no_credits(batches):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"gamma": 0.0}, {"gamma": 1.1}, {"failure_reward": 0.5}, {"mismatch_threshold": 0.9}, {"anchors": {"share": 2}}],
+    [
+        {"gamma": 0.0},
+        {"gamma": 1.1},
+        {"failure_reward": 0.5},
+        {"mismatch_threshold": 0.9},
+        {"anchors": {"share": 2}},
+        {"normalisation": "constant"},
+        {"constant_length": 9},
+    ],
 )
 def test_settings_out_of_range_are_refused(fields):
     with pytest.raises(ValidationError):
         IPASettings(**fields)
+
+
+def test_the_update_rule_asks_for_what_the_loss_reads():
+    def asked(**fields):
+        rule = IPA(IPASettings(**fields)).update_rule
+        return rule.reference, rule.entropy, rule.values
+
+    assert asked() == (False, False, False)
+    assert asked(kl_weight=0.1) == (True, False, False)
+    assert asked(kl_weight=0.1, kl_reference="behaviour", entropy_weight=0.1) == (False, True, False)

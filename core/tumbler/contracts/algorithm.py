@@ -129,7 +129,11 @@ class AdaptiveAlgorithm(Protocol):
     """
 
     def observe(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        """Take note of a step's groups, before they are trained, and return metrics of the step."""
+        """Take note of a step's groups, before they are trained, and return metrics of the step.
+
+        They come in the order of the plan. Groups that were refused are among them, each before the one that
+        replaced it; trajectories that were dropped are not.
+        """
         ...
 
     def state(self) -> JSONObject:
@@ -143,7 +147,10 @@ class AdaptiveAlgorithm(Protocol):
 
 @runtime_checkable
 class FilteringAlgorithm(Protocol):
-    """Optional: an algorithm that refuses rollouts; the run rolls others in their place, up to its bounds."""
+    """Optional: an algorithm that refuses rollouts; the run rolls others in their place, up to its bounds.
+
+    What takes the place of a group is what `plan` answers for one task that the step has not seen.
+    """
 
     def reject_trajectory(self, trajectory: Trajectory) -> str:
         """Return why a judged trajectory is to be dropped, and rolled again from the same state; "" keeps it."""

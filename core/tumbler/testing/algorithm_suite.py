@@ -96,7 +96,7 @@ class AlgorithmSuite(ContractSuite):
 
     def test_the_loss_has_a_finite_gradient(self, algorithm: Algorithm) -> None:
         """`total` is one number with a gradient; the denominator is what the sum is over."""
-        batch = _batch(_batch_rows())
+        batch = _batch(_batch_rows(), algorithm.update_rule)
         output = algorithm.loss(batch)
         assert isinstance(output, LossOutput)
         assert output.total.shape == (), f"total has the shape {tuple(output.total.shape)}; it must be one number"
@@ -109,7 +109,8 @@ class AlgorithmSuite(ContractSuite):
 
     def test_only_chunk_tokens_matter_to_the_loss(self, algorithm: Algorithm) -> None:
         """Prompts, observations and padding change nothing, whatever stands there."""
-        clean, noisy = _batch(_batch_rows()), _batch(_batch_rows(), noise=math.nan, padding=3)
+        rule = algorithm.update_rule
+        clean, noisy = _batch(_batch_rows(), rule), _batch(_batch_rows(), rule, noise=math.nan, padding=3)
         outputs = [algorithm.loss(batch) for batch in (clean, noisy)]
         assert outputs[1].total.item() == pytest.approx(outputs[0].total.item(), rel=_TOLERANCE, abs=_TOLERANCE)
         assert outputs[1].denominator == pytest.approx(outputs[0].denominator)
@@ -120,16 +121,16 @@ class AlgorithmSuite(ContractSuite):
 
     def test_micro_batches_add_up_to_the_whole(self, algorithm: Algorithm) -> None:
         """However whole trajectories are dealt out, totals and denominators have one sum."""
-        rows = _batch_rows()
-        whole = algorithm.loss(_batch(rows))
-        parts = [algorithm.loss(_batch(rows[:1])), algorithm.loss(_batch(rows[1:]))]
+        rows, rule = _batch_rows(), algorithm.update_rule
+        whole = algorithm.loss(_batch(rows, rule))
+        parts = [algorithm.loss(_batch(rows[:1], rule)), algorithm.loss(_batch(rows[1:], rule))]
         total = sum(part.total.item() for part in parts)
         assert total == pytest.approx(whole.total.item(), rel=_TOLERANCE, abs=_TOLERANCE), "totals do not add up"
         assert sum(part.denominator for part in parts) == pytest.approx(whole.denominator), "denominators do not add up"
 
     def test_a_batch_without_trainable_chunks_has_no_gradient(self, algorithm: Algorithm) -> None:
         """A trajectory may hold nothing but a prompt."""
-        batch = _batch([([], 1.0)])
+        batch = _batch([([], 1.0)], algorithm.update_rule)
         output = algorithm.loss(batch)
         assert math.isfinite(output.total.item()), "the loss of nothing is not finite"
         if output.total.requires_grad:
@@ -169,10 +170,12 @@ def _batch_rows() -> list[tuple[list[float], float]]:
     return [([1.0, -0.5], 1.0), ([0.25], 0.0), ([-1.0, 0.0, 0.5], 1.0)]
 
 
-def _batch(rows: list[tuple[list[float], float]], *, noise: float = -1.0, padding: int = 0) -> TokenBatch:
+def _batch(
+    rows: list[tuple[list[float], float]], rule: UpdateRule, *, noise: float = -1.0, padding: int = 0
+) -> TokenBatch:
     """Return a batch with one row for each trajectory; each chunk is two tokens, after one that is not trained.
 
-    `noise` is what stands at positions outside of chunks.
+    Optional fields are there if the rule asks for them. `noise` is what stands at positions outside of chunks.
     """
     torch = pytest.importorskip("torch")
     width = 1 + 3 * max(len(values) for values, _ in rows) + padding
@@ -200,4 +203,8 @@ def _batch(rows: list[tuple[list[float], float]], *, noise: float = -1.0, paddin
         chunk_trajectory=torch.tensor([row for row, _, _ in chunks], dtype=torch.int64),
         chunk_position=torch.tensor([place for _, place, _ in chunks], dtype=torch.int64),
         reward=torch.tensor([reward for _, reward in rows], dtype=torch.float64),
+        reference_logprobs=logprobs(0.12) if rule.reference else None,
+        entropies=-logprobs(0.2).detach().requires_grad_() if rule.entropy else None,
+        values=logprobs(0.3).detach().requires_grad_() if rule.values else None,
+        old_values=logprobs(0.25) if rule.values else None,
     )

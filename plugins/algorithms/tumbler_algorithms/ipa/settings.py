@@ -1,47 +1,31 @@
 """Settings of IPA; what the paper leaves open is a field here."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from tumbler.config import Settings
-from tumbler.contracts.batch import OldPolicySource
+from tumbler_algorithms.ipa.resampling_settings import AnchorSettings, FilterSettings
+from tumbler_algorithms.parts.baselines import Baseline
+from tumbler_algorithms.parts.objective import Normalisation
+from tumbler_algorithms.parts.rewards import TurnRewards
+from tumbler_algorithms.parts.settings import AlgorithmSettings, Level, RegularisationSettings
 
-__all__ = ["AnchorSettings", "Baseline", "IPASettings", "Normalisation", "TurnRewards"]
+__all__ = ["IPASettings", "ImitationCredit"]
 
-Baseline: TypeAlias = Literal["none", "mean", "leave-one-out", "whiten"]
-Normalisation: TypeAlias = Literal["sum", "chunk-mean", "trajectory-mean", "token-mean"]
-TurnRewards: TypeAlias = Literal["add", "only", "ignore"]
-
-
-class AnchorSettings(Settings):
-    """Parallelised initialisation: rollouts that start inside an expert's trajectory (3.2.4.5)."""
-
-    share: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Share of a step's tasks that start from anchors, on average. 0 asks for no expert at all, which is
-    what an environment without an expert needs."""
-
-    choice: Literal["uniform", "random"] = "uniform"
-    """Anchors evenly spaced over the expert's chunks, or drawn anew in each step."""
-
-    per_task: PositiveInt = 2
-    """Anchors on one expert trajectory; a short one has only as many as it has chunks after the first."""
-
-    group_size: PositiveInt = 4
-    """Rollouts from each anchor."""
+ImitationCredit: TypeAlias = Literal["uniform", "discounted"]
 
 
-class IPASettings(Settings):
+class IPASettings(RegularisationSettings, AlgorithmSettings):
     """How IPA samples, credits and updates."""
-
-    tasks_per_step: PositiveInt = 8
-    """Tasks that each step rolls out."""
 
     group_size: PositiveInt = 8
     """Rollouts of a task that starts at its beginning."""
 
     anchors: AnchorSettings = AnchorSettings()
     """Which tasks start inside an expert's trajectory instead."""
+
+    filter: FilterSettings = FilterSettings()
+    """Which rollouts are refused."""
 
     gamma: float = Field(default=0.95, gt=0.0, le=1.0)
     """Discount for each chunk (Eq. 7)."""
@@ -60,13 +44,21 @@ class IPASettings(Settings):
     """What is taken from the final reward, over the judged trajectories of the group: nothing, their mean,
     the mean of the others, or the mean and then division by the standard deviation."""
 
+    mask_level: Level = "chunk"
+    """What is left out where engines disagree: whole chunks (the paper's), single tokens, whole trajectories,
+    or nothing. Ratios and credit belong to chunks at every level."""
+
     mismatch_threshold: float = Field(default=2.0, ge=1.0)
     """H: a chunk is masked when the training engine finds its tokens likelier than the inference engine
     did by more than this factor, as a geometric mean. At least 1, so that equal engines mask nothing."""
 
     normalisation: Normalisation = "sum"
     """What the loss is averaged over: trajectories (`sum`, Eq. 9), unmasked chunks after a mean over each
-    chunk's tokens, trajectories after a mean over each one's unmasked tokens, or unmasked tokens."""
+    chunk's tokens, trajectories after a mean over each one's unmasked tokens, unmasked tokens, or trajectories
+    after division by one constant length."""
+
+    constant_length: PositiveInt | None = None
+    """Tokens that stand for every trajectory's length with `normalisation = "constant"`; None otherwise."""
 
     rl_weight: NonNegativeFloat = 1.0
     """λ_RL of Eq. 10."""
@@ -74,13 +66,18 @@ class IPASettings(Settings):
     imitation_weight: NonNegativeFloat = 0.0
     """λ_IL of Eq. 10, on the tokens of replayed expert chunks; 0 leaves them out.
 
-    Each token's negative log-likelihood counts once, over the same denominator as the RL term."""
+    Their negative log-likelihood is scaled within each chunk or trajectory as the RL term is, over the same
+    denominator."""
 
-    old_policy: OldPolicySource = "recompute"
-    """Where the log-probabilities of the policy that sampled come from; `behaviour` sees no mismatch."""
+    imitation_credit: ImitationCredit = "uniform"
+    """What a replayed chunk weighs in the imitation term: 1, or as much as a reward of 1 at the trajectory's
+    end, discounted by `gamma` for each chunk from there."""
 
-    epochs: PositiveInt = 1
-    """Passes over a step's trajectories."""
-
-    minibatches: PositiveInt = 1
-    """Optimizer steps in one pass."""
+    @model_validator(mode="after")
+    def _length_fits_normalisation(self) -> Self:
+        if (self.normalisation == "constant") != (self.constant_length is not None):
+            raise ValueError(
+                'constant_length goes with normalisation = "constant" and with nothing else: '
+                f"found normalisation = {self.normalisation!r} and constant_length = {self.constant_length}"
+            )
+        return self

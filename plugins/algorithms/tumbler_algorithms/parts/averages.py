@@ -1,20 +1,22 @@
 """What a loss per token is averaged over. Knows no algorithm. B rows, T tokens, C chunks, N trajectories."""
 
-from typing import Literal, TypeAlias
-
 import torch
 from torch import Tensor
 
 from tumbler.contracts.batch import TokenBatch
+from tumbler_algorithms.parts.objective import Normalisation
 from tumbler_algorithms.parts.tokens import by_trajectory, lengths, sum_by_trajectory
 
-__all__ = ["Normalisation", "normalise"]
-
-Normalisation: TypeAlias = Literal["sum", "chunk-mean", "trajectory-mean", "token-mean", "constant"]
+__all__ = ["normalise"]
 
 
 def normalise(
-    batch: TokenBatch, kind: Normalisation, *, keep: Tensor | None = None, constant: int | None = None
+    batch: TokenBatch,
+    kind: Normalisation,
+    *,
+    keep: Tensor | None = None,
+    length: Tensor | None = None,
+    constant: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what each chunk's token losses are multiplied by, [C] float64, and the denominator, [].
 
@@ -32,9 +34,10 @@ def normalise(
         batch: the tokens.
         kind: what to average over.
         keep: [C] which chunks count; None counts all that have a token.
+        length: [C] float64 |c_k|, if it is known already, or where tokens are left out; None counts the tokens.
         constant: tokens that stand for every trajectory's length, with `constant` alone.
     """
-    length = lengths(batch)
+    length = lengths(batch) if length is None else length
     one = torch.ones_like(length)
     kept = length > 0 if keep is None else keep & (length > 0)
     trajectories = one.new_tensor(batch.reward.shape[0])

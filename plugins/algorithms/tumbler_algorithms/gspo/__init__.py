@@ -1,0 +1,1 @@
+"""GSPO: group sequence policy optimisation (arXiv 2507.18071)."""

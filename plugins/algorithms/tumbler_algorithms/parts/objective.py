@@ -1,0 +1,38 @@
+"""Settings of a loss per token: what it is averaged over, corrected by and regularised with. Imports no torch."""
+
+from typing import Literal, Self, TypeAlias
+
+from pydantic import PositiveInt, model_validator
+
+from tumbler_algorithms.parts.settings import AlgorithmSettings, CorrectionSettings, RegularisationSettings
+
+__all__ = ["Normalisation", "ObjectiveSettings", "RatioLevel"]
+
+Normalisation: TypeAlias = Literal["sum", "chunk-mean", "trajectory-mean", "token-mean", "constant"]
+
+RatioLevel: TypeAlias = Literal["token", "chunk", "trajectory"]
+"""What one ratio belongs to: a token, a chunk, or all trained tokens of a trajectory, whatever their segments."""
+
+
+class ObjectiveSettings(RegularisationSettings, AlgorithmSettings):
+    """What algorithms that start every rollout at the beginning have in common."""
+
+    normalisation: Normalisation = "token-mean"
+    """What the loss is averaged over: trajectories (`sum`), chunks after a mean over each one's tokens,
+    trajectories after a mean over each one's tokens, all tokens alike, or trajectories after division by one
+    constant length. Masked tokens never count."""
+
+    constant_length: PositiveInt | None = None
+    """Tokens that stand for every trajectory's length with `normalisation = "constant"`; None otherwise."""
+
+    correction: CorrectionSettings = CorrectionSettings()
+    """What is masked or weighed where the training engine and the inference engine disagree."""
+
+    @model_validator(mode="after")
+    def _length_fits_normalisation(self) -> Self:
+        if (self.normalisation == "constant") != (self.constant_length is not None):
+            raise ValueError(
+                'constant_length goes with normalisation = "constant" and with nothing else: '
+                f"found normalisation = {self.normalisation!r} and constant_length = {self.constant_length}"
+            )
+        return self

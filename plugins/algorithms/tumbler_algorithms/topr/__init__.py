@@ -1,0 +1,1 @@
+"""TOPR: tapered off-policy REINFORCE (arXiv 2503.14286)."""
