@@ -204,12 +204,19 @@ class Reference:
 
     def logprobs(self, record: Trajectory, chunk: Chunk, temperature: float = 1.0) -> list[torch.Tensor]:
         """Return one log-probability for each token of the chunk."""
+        tokens = record.segments[chunk.segment].token_ids[chunk.start : chunk.end]
+        every = self.distributions(record, chunk, temperature)
+        return [logprobs[token] for token, logprobs in zip(tokens, every, strict=True)]
+
+    def entropies(self, record: Trajectory, chunk: Chunk, temperature: float = 1.0) -> list[torch.Tensor]:
+        """Return the entropy of what each token of the chunk was drawn from."""
+        return [-(each.exp() * each).sum() for each in self.distributions(record, chunk, temperature)]
+
+    def distributions(self, record: Trajectory, chunk: Chunk, temperature: float) -> list[torch.Tensor]:
+        """Return the log-probabilities of the whole vocabulary before each token of the chunk."""
         tokens = record.segments[chunk.segment].token_ids
-        values = []
-        for position in range(chunk.start, chunk.end):
-            logits = self.model(input_ids=torch.tensor([tokens[:position]])).logits[0, -1] / temperature
-            values.append(torch.log_softmax(logits, -1)[tokens[position]])
-        return values
+        prefixes = [torch.tensor([tokens[:position]]) for position in range(chunk.start, chunk.end)]
+        return [torch.log_softmax(self.model(input_ids=each).logits[0, -1] / temperature, -1) for each in prefixes]
 
     def sft_loss(self, batch: list[Trajectory]) -> torch.Tensor:
         """Return Eq. 1-2 of arXiv 2512.24873."""

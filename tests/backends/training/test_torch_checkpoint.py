@@ -24,7 +24,7 @@ def assert_bit_equal(ours, theirs) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "llama-untied", "gpt2"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 async def test_a_loaded_run_continues_bit_for_bit(
     architecture, dtype, start, credited, mixed_batch, algorithm, weights_of, tmp_path
 ):

@@ -107,36 +107,56 @@ def test_a_cap_is_found_even_if_the_logits_are_far_below_it(model_folder):
     assert Policy(model).splits is False
 
 
-def test_logits_in_blocks_change_neither_values_nor_gradients(model_folder):
+@pytest.mark.parametrize("entropy_gradient", [False, True])
+def test_logits_in_blocks_change_neither_values_nor_gradients(entropy_gradient, model_folder):
     logging.disable_progress_bar()
     tokens = torch.randint(3, 23, (2, 12), generator=torch.Generator().manual_seed(0))
-    positions = torch.tensor([1, 2, 3, 7, 13, 20, 23])
-    temperatures = torch.linspace(0.5, 2, 7)
+    batch = Batch(
+        token_ids=tokens,
+        positions=torch.tensor([1, 2, 3, 7, 13, 20, 23]),
+        temperatures=torch.linspace(0.5, 2, 7, dtype=torch.float64),
+    )
     results = []
     for logits_at_once in (1, 23 * 3, 1 << 20):
         model = AutoModelForCausalLM.from_pretrained(model_folder("llama"), dtype=torch.float64).eval()
         policy = Policy(model, logits_at_once=logits_at_once)
-        logprobs, entropies = policy(Batch(token_ids=tokens, positions=positions, temperatures=temperatures))
-        (logprobs * torch.arange(7)).sum().backward()
-        results.append((logprobs.detach(), entropies, model.lm_head.weight.grad))
-    full = torch.log_softmax(model(input_ids=tokens).logits.flatten(0, 1)[positions - 1] / temperatures[:, None], -1)
-    torch.testing.assert_close(results[0][0], full.gather(-1, tokens.flatten()[positions][:, None])[:, 0].detach())
-    torch.testing.assert_close(results[0][1], -(full.exp() * full).sum(-1).detach())
-    assert not results[0][1].requires_grad
-    for other in results[1:]:
-        torch.testing.assert_close(results[0], other)
+        logprobs, entropies, _ = policy(batch, entropy_gradient=entropy_gradient)
+        assert entropies.requires_grad is entropy_gradient
+        (logprobs * torch.arange(7) + entropies * torch.arange(7, 0, -1)).sum().backward()
+        results.append((logprobs.detach(), entropies.detach(), model.lm_head.weight.grad))
+    logits = model(input_ids=tokens).logits.flatten(0, 1)[batch.positions - 1]
+    full = torch.log_softmax(logits / batch.temperatures[:, None], -1)
+    chosen, entropies = full.gather(-1, tokens.flatten()[batch.positions][:, None])[:, 0], -(full.exp() * full).sum(-1)
+    bonus = entropies if entropy_gradient else entropies.detach()
+    model.zero_grad()
+    (chosen * torch.arange(7) + bonus * torch.arange(7, 0, -1)).sum().backward()
+    for found in results:
+        torch.testing.assert_close(found, (chosen.detach(), entropies.detach(), model.lm_head.weight.grad))
+
+
+def test_a_forbidden_token_leaves_entropy_and_its_gradient_finite(model_folder):
+    logging.disable_progress_bar()
+    policy = Policy(AutoModelForCausalLM.from_pretrained(model_folder("llama-untied"), dtype=torch.float64).eval())
+    forbidden = torch.tensor([2])
+    policy.model.lm_head.register_forward_hook(lambda _, _args, logits: logits.index_fill(-1, forbidden, -torch.inf))
+    batch = Batch(token_ids=torch.tensor([[5, 6, 7]]), positions=torch.tensor([1, 2]), temperatures=None)
+    entropies = policy(batch, entropy_gradient=True).entropies
+    entropies.sum().backward()
+    assert (entropies > 0).all()
+    gradient = policy.model.lm_head.weight.grad
+    assert gradient.isfinite().all() and gradient.abs().max().item() > 0
 
 
 def test_padding_changes_no_log_probability(model_folder, examples):
     policy = load_policy(model_folder("llama"), TorchTrainingSettings())
     with torch.no_grad():
-        together, _ = policy(collate(examples, device=CPU))
-        alone = torch.cat([policy(collate([each], device=CPU))[0] for each in examples])
+        together = policy(collate(examples, device=CPU)).logprobs
+        alone = torch.cat([policy(collate([each], device=CPU)).logprobs for each in examples])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_takes_the_fast_path_without_a_mask(model_folder, examples):
-    policy = load_policy(model_folder("llama"), TorchTrainingSettings())
+    policy = load_policy(model_folder("llama"), TorchTrainingSettings(share_prefixes=False))
     assert policy.model.config._attn_implementation == "sdpa"
     masks = []
     layer = policy.model.model.layers[0].self_attn

@@ -7,7 +7,9 @@ import torch
 from pydantic import ValidationError
 
 from tumbler.contracts.training import TrainingBackend
+from tumbler.contracts.values import ToolCall
 from tumbler.errors import RunError
+from tumbler.run.relevance import relevant_chunks
 from tumbler_backends.training.torch.backend import TorchTraining
 from tumbler_backends.training.torch.settings import OptimizerSettings, TorchTrainingSettings
 
@@ -71,6 +73,21 @@ async def test_masked_chunks_stay_in_the_context_but_not_in_the_loss(start, traj
     report = await backend.fit_sft([trajectory("a", segments=(12,), chunks=chunks)])
     assert report.metrics["train/trainable_tokens"] == 2
     assert report.metrics["train/tokens"] == 10
+
+
+async def test_turns_that_a_rule_finds_irrelevant_are_masked(start, trajectory, reference, model_folder):
+    backend = await start("sft", architecture="gpt2")
+    call = (ToolCall(name="look"),)
+    chunks = [
+        {"segment": 0, "start": start, "end": start + 2, "tool_calls": call, "observation": "here"}
+        for start in (3, 7, 11)
+    ]
+    shown = trajectory("a", segments=(14,), chunks=chunks)
+    report = await backend.fit_sft([relevant_chunks(shown, ["repeated-call"])])
+    assert report.metrics["train/trainable_tokens"] == 4
+    plain = reference(model_folder("gpt2"))
+    kept = [each for chunk in (shown.chunks[0], shown.chunks[2]) for each in plain.logprobs(shown, chunk)]
+    assert report.metrics["train/loss"] == pytest.approx(-torch.stack(kept).mean().item(), rel=1e-6)
 
 
 async def test_a_batch_without_a_token_to_train_takes_no_step(start, trajectory, weights_of):

@@ -1,19 +1,71 @@
 """Deals examples out: to optimizer steps by their tokens, to forward passes by a token budget."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import torch
 
 from tumbler_backends.training.torch.layout import Example
+from tumbler_backends.training.torch.prefixes import RowTree, encode, row_tree
 
-__all__ = ["deal", "micro_batches"]
+__all__ = ["computed_tokens", "deal", "micro_batches"]
+
+REREAD = 16
+"""Tokens read again that weigh as one computed: attention copies their keys and values, which are two of the
+thirty or so tensors of a layer that a computed token keeps for the backward pass."""
 
 
-def micro_batches(examples: Sequence[Example], *, tokens: int) -> list[list[Example]]:
-    """Return batches of examples of like length, each of at most `tokens` tokens with its padding.
+def micro_batches(examples: Sequence[Example], *, tokens: int, share: bool = False) -> list[list[Example]]:
+    """Return batches of at most `tokens` tokens each.
 
     An example is never split: one that is longer is a batch of its own.
+
+    Args:
+        examples: in any order.
+        tokens: that are computed in one batch, with padding; those of a shared prefix that rows read
+            again count as well, at a `REREAD`th.
+        share: whether common prefixes are computed once and rows are packed; then rows that begin alike
+            come together, else rows of like length.
     """
+    return _alike(examples, tokens) if share else _of_like_length(examples, tokens)
+
+
+def computed_tokens(examples: Sequence[Example], *, share: bool) -> int:
+    """Return how many tokens one forward pass computes for these examples, with padding."""
+    tree = _tree([_encoded(each) for each in examples])
+    return tree.computed if share else tree.padded
+
+
+def _alike(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+    waiting = sorted(((_encoded(each), each) for each in examples), key=lambda pair: pair[0])
+    batches: list[list[Example]] = []
+    first = 0
+    while first < len(waiting):
+        # Few more than fit are ever looked at: the number is doubled, then halved in.
+        count = 1
+        while first + count < len(waiting) and _weight(waiting[first : first + 2 * count]) <= tokens:
+            count *= 2
+        more = range(count + 1, min(2 * count, len(waiting) - first + 1))
+        count += bisect_right(more, tokens, key=lambda size: _weight(waiting[first : first + size]))
+        batches.append([example for _, example in waiting[first : first + count]])
+        first += count
+    return batches
+
+
+def _weight(part: Sequence[tuple[list[bytes], Example]]) -> int:
+    tree = _tree([rows for rows, _ in part])
+    return tree.computed + tree.reread // REREAD
+
+
+def _tree(examples: Sequence[Sequence[bytes]]) -> RowTree:
+    return row_tree([row for rows in examples for row in rows])
+
+
+def _encoded(example: Example) -> list[bytes]:
+    return [encode(example.row_tokens(row)) for row in range(len(example.lengths))]
+
+
+def _of_like_length(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
     batches: list[list[Example]] = []
     rows = 0
     width = 0

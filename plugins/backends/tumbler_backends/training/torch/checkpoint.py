@@ -15,7 +15,7 @@ from tumbler_backends.training.torch.policy import quiet
 
 __all__ = ["read_state", "write_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",

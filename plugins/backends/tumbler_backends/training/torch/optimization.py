@@ -47,8 +47,17 @@ class Optimization:
             {"params": [each for each in self._parameters if each.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [each for each in self._parameters if each.ndim <= 1], "weight_decay": 0.0},
         ]
+        self._scales = [1.0] * len(groups)
+        """What the schedule's learning rate is multiplied by for each group of parameters."""
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
         self._optimizer = accelerator.prepare_optimizer(optimizer)
+
+    def add(self, module: nn.Module, *, learning_rate: float) -> None:
+        """Move the parameters of another module as well, without weight decay, up to a learning rate of its own."""
+        parameters = list(module.parameters())
+        self._parameters.extend(parameters)
+        self._scales.append(learning_rate / self._settings.learning_rate)
+        self._optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
 
     def update(
         self,
@@ -123,8 +132,8 @@ class Optimization:
     def _advance(self) -> float:
         """Move the weights and return the learning rate."""
         rate = learning_rate(self._settings, step=self.taken, steps=self.optimizer_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        for group, scale in zip(self._optimizer.param_groups, self._scales, strict=True):
+            group["lr"] = rate * scale
         self._optimizer.step()
         self.taken += 1
         return rate
@@ -140,7 +149,7 @@ class Optimization:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state` of an optimization of the same phase, steps and parameters."""
+        """Continue from a `state` of an optimization of the same phase, steps, parameters and added modules."""
         self.taken = state["taken"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
         self._optimizer.load_state_dict(state["optimizer"])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,68 +15,122 @@ from transformers.utils.logging import disable_progress_bar
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.collate import Batch
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
+from tumbler_backends.training.torch.tree_attention import enable_packing, packed_inputs
 
-__all__ = ["Policy", "load_policy", "quiet"]
+__all__ = ["Policy", "Scores", "load_policy", "quiet"]
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits that are held at once: 128 MiB in float32."""
+ALIGNMENT = 64
+"""Bytes; PyTorch allocates at multiples of it."""
+
+
+class Scores(NamedTuple):
+    """What a forward pass tells of the loss tokens, in float32 or in the weights' type if that is wider."""
+
+    logprobs: Tensor
+    """[S], with gradient."""
+    entropies: Tensor
+    """[S] of what each token was drawn from; with gradient only if asked for."""
+    states: Tensor | None
+    """[S, H] the hidden states that predict them, in the model's own type and with gradient; None unless asked for."""
 
 
 class Policy(nn.Module):
     """Scores the tokens of a batch, computing logits only where a loss needs them.
 
     Rows are right-padded and attention is causal, so no token of a loss sees padding: the model gets
-    neither an attention mask nor position ids, and takes its fastest attention path. Dropout is off,
-    so that log-probabilities are those of the policy that samples.
+    neither an attention mask nor position ids, and takes its fastest attention path. With
+    `share_prefixes`, models that can (see `enable_packing`) compute what rows have in common once.
+    Dropout is off, so that log-probabilities are those of the policy that samples.
     """
 
-    def __init__(self, model: PreTrainedModel, *, logits_at_once: int = LOGITS_AT_ONCE) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, logits_at_once: int = LOGITS_AT_ONCE, share_prefixes: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self._logits_at_once = logits_at_once
         self._splits = _logits_are_head_of_states(model)
+        self._shares = share_prefixes and enable_packing(model)
+
+    @property
+    def shares(self) -> bool:
+        """Return whether a prefix that rows have in common is computed once."""
+        return self._shares
 
     @property
     def splits(self) -> bool:
         """Return whether the hidden states are selected before the output head; else all logits are computed."""
         return self._splits
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return [S] log-probabilities of the loss tokens and [S] entropies, the latter without gradient.
-
-        Both are in float32, or in the weights' type if that is wider.
-        """
+    def forward(self, batch: Batch, *, entropy_gradient: bool = False, with_states: bool = False) -> Scores:
+        """Score the loss tokens; entropies carry a gradient and states are handed over only where it is asked for."""
         targets = batch.token_ids.flatten()[batch.positions]
-        states = self._states(batch)
+        predictors, states = self._predictors(batch, with_states=with_states)
         temperatures = torch.ones_like(targets) if batch.temperatures is None else batch.temperatures
         block = max(1, self._logits_at_once // self.model.config.get_text_config().vocab_size)
         if len(targets) <= block:
-            return self._score(states, targets, batch.temperatures)
+            return Scores(*self._score(predictors, targets, batch.temperatures, entropy_gradient), states)
         # Logits of one block at a time: they are computed again in the backward pass instead of being kept.
-        scores = [
-            checkpoint(self._score, *parts, use_reentrant=False)
-            for parts in zip(*(torch.split(each, block) for each in (states, targets, temperatures)), strict=True)
+        parts = [
+            checkpoint(self._score, *part, entropy_gradient, use_reentrant=False)
+            for part in zip(*(torch.split(each, block) for each in (predictors, targets, temperatures)), strict=True)
         ]
-        return torch.cat([logprobs for logprobs, _ in scores]), torch.cat([entropies for _, entropies in scores])
+        return Scores(torch.cat([each for each, _ in parts]), torch.cat([each for _, each in parts]), states)
 
-    def _states(self, batch: Batch) -> Tensor:
-        """Return what predicts each loss token: [S, H] hidden states, or [S, V] logits if they cannot be split."""
+    def _predictors(self, batch: Batch, *, with_states: bool) -> tuple[Tensor, Tensor | None]:
+        """Return what the scores are made of, and the [S, H] hidden states if they are asked for.
+
+        Scores are made of the hidden states, or of [S, V] logits if they are more than the head of those.
+        """
+        inputs, predicting = self._inputs(batch)
         if self._splits:
-            states = self.model.base_model(input_ids=batch.token_ids, use_cache=False).last_hidden_state
-        else:
-            states = self.model(input_ids=batch.token_ids, use_cache=False).logits
-        return cast("Tensor", states.flatten(0, 1).index_select(0, batch.positions - 1))
+            output = self.model.base_model(**inputs, use_cache=False)
+            states = _select(output.last_hidden_state, predicting)
+            return states, states if with_states else None
+        output = self.model(**inputs, use_cache=False, output_hidden_states=with_states)
+        logits = _select(output.logits, predicting)
+        if not with_states:
+            return logits, None
+        if not output.hidden_states:
+            raise RunError(
+                f"{type(self.model).__name__} does not hand over its hidden states, so that there is nothing for a "
+                "value head to read; use another model, or an algorithm without values"
+            )
+        return logits, _select(output.hidden_states[-1], predicting)
 
-    def _score(self, states: Tensor, targets: Tensor, temperatures: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _inputs(self, batch: Batch) -> tuple[dict[str, Any], Tensor]:
+        """Return what to call the model with, and [S] which of its outputs, flattened, predict the loss tokens."""
+        before = batch.positions - 1
+        packed = batch.packed if self._shares else None
+        if packed is None:
+            return {"input_ids": batch.token_ids}, before
+        return packed_inputs(packed), packed.of_rows.flatten()[before]
+
+    def _score(
+        self, states: Tensor, targets: Tensor, temperatures: Tensor | None, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
         logits = _head(self.model)(states) if self._splits else states
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if temperatures is not None:
             logits = logits / temperatures.unsqueeze(-1)
         logprobs = torch.log_softmax(logits, dim=-1)
-        with torch.no_grad():
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             # Clamped, since a forbidden token's probability 0 times its -inf would be NaN.
             entropies = -(logprobs.exp() * logprobs.clamp_min(torch.finfo(logprobs.dtype).min)).sum(-1)
         return logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), entropies
+
+    @torch.no_grad()
+    def state_size(self) -> int:
+        """Return H; raise `RunError` if the model does not hand over its hidden states."""
+        token = torch.zeros(1, 2, dtype=torch.int64, device=self.model.device)
+        batch = Batch(
+            token_ids=token, positions=torch.ones(1, dtype=torch.int64, device=token.device), temperatures=None
+        )
+        _, states = self._predictors(batch, with_states=True)
+        assert states is not None, "states were asked for"
+        return states.shape[-1]
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return a copy of all weights by their Hugging Face names.
@@ -91,10 +145,10 @@ class Policy(nn.Module):
             weights[name] = copies[tensor.data_ptr()]
         return weights
 
-    def score_with(self, weights: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    def score_with(self, weights: Mapping[str, Tensor], batch: Batch) -> Scores:
         """Return what `forward` would return with other weights, as `copy_weights` gave them."""
         named = {f"model.{name}": tensor for name, tensor in weights.items()}
-        return cast("tuple[Tensor, Tensor]", torch.func.functional_call(self, named, (batch,)))
+        return cast("Scores", torch.func.functional_call(self, named, (batch,)))
 
 
 def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
@@ -112,7 +166,8 @@ def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=getattr(torch, settings.dtype), local_files_only=True
         )
-    policy = Policy(model)
+    _align(model)
+    policy = Policy(model, share_prefixes=settings.share_prefixes)
     policy.eval()
     if settings.gradient_checkpointing:
         _enable_checkpointing(model)
@@ -133,6 +188,18 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _align(model: PreTrainedModel) -> None:
+    """Copy the weights that lie at odd addresses.
+
+    A tensor that is mapped from a file without conversion begins wherever the file has it. Matrix
+    products of equal weights then differ in the last bit with the address, so that a run would not go
+    on exactly from its checkpoint.
+    """
+    for parameter in model.parameters():
+        if parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
+
+
 def _enable_checkpointing(model: PreTrainedModel) -> None:
     # transformers 5 renamed the method within the major version.
     renamed = getattr(model, "activation_checkpointing_enable", None)
@@ -144,6 +211,11 @@ def _switch_dropout_off(config: PretrainedConfig) -> None:
     for name, value in config.to_dict().items():
         if isinstance(value, float) and ("dropout" in name or "pdrop" in name or "layerdrop" in name):
             setattr(config, name, 0.0)
+
+
+def _select(outputs: Tensor, indices: Tensor) -> Tensor:
+    """Return outputs [R, T, ...] as [S, ...]."""
+    return outputs.flatten(0, 1).index_select(0, indices)
 
 
 def _head(model: PreTrainedModel) -> nn.Module:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tumbler.config import Settings
 
-__all__ = ["OptimizerSettings", "TorchTrainingSettings"]
+__all__ = ["OptimizerSettings", "TorchTrainingSettings", "ValueHeadSettings"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -30,6 +30,19 @@ class OptimizerSettings(Settings):
     """The gradient is scaled down to this norm; 0 leaves it alone."""
 
 
+class ValueHeadSettings(Settings):
+    """The value head that is trained beside the policy where an algorithm asks for values.
+
+    It has its own place in the optimizer of `rl`: with that one's betas, without weight decay, and clipped
+    together with the policy. It is in checkpoints, but in no model folder and in no published weights.
+    """
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """The head's highest learning rate; it warms up and falls in proportion to the policy's."""
+    detach: bool = False
+    """Whether the loss of the values stops at the head, so that it moves no weight of the policy."""
+
+
 class TorchTrainingSettings(Settings):
     """How the PyTorch training backend computes; what it computes is the algorithm's to say."""
 
@@ -37,9 +50,15 @@ class TorchTrainingSettings(Settings):
     """The optimizer of supervised steps."""
     rl: OptimizerSettings = OptimizerSettings(learning_rate=1e-6)
     """The optimizer of the algorithm's steps."""
+    value_head: ValueHeadSettings = ValueHeadSettings()
+    """The value head of algorithms that ask for values; it is made when the first of them takes a step."""
     micro_batch_tokens: int = Field(default=8192, gt=0)
-    """Tokens of one forward pass, padding included. It bounds memory and changes no result; a trajectory is
+    """Tokens that one forward pass computes, padding included. It bounds memory and changes no result; a trajectory is
     never split, so one that is longer passes alone."""
+    share_prefixes: bool = True
+    """Whether tokens that several trajectories begin with, such as a replayed prefix, are computed once for all
+    of them in a forward pass. It changes no result; a model that cannot do so computes them separately, and
+    `train/shared_share` stays 0."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """The type of the weights in training. Small updates are lost in bfloat16: prefer `mixed_precision`."""
     mixed_precision: Literal["no", "bf16"] = "no"

@@ -20,6 +20,8 @@ class Tally:
         """Optimizer steps not taken, since nothing was to be learnt."""
         self.skipped = 0
         """Optimizer steps not taken, since loss or gradient was not finite."""
+        self.computed = 0
+        """Tokens that forward passes with gradient computed, padding included."""
         self.samples: dict[str, list[float]] = defaultdict(list)
         self._learning_rate: float | None = None
         self._means: dict[str, tuple[float, float]] = {}
@@ -39,6 +41,11 @@ class Tally:
         had_total, had_count = self._means.get(name, (0.0, 0.0))
         self._means[name] = (had_total + total, had_count + count)
 
+    def add_pass(self, *, tokens: int, computed: int) -> None:
+        """Count the tokens of one pass over all rows, and those that it computes."""
+        self.computed += computed
+        self.add("train/shared_share", max(0, tokens - computed), tokens)
+
     def add_losses(self, outputs: Sequence[LossOutput]) -> None:
         """Add what the algorithm said of one optimizer step's micro-batches."""
         for output in outputs:
@@ -52,6 +59,7 @@ class Tally:
         """Count an optimizer step that was taken."""
         self.steps += 1
         self.add("train/gradient_norm", gradient_norm, 1)
+        self.samples["train/gradient_norms"].append(gradient_norm)
         self._learning_rate = learning_rate
 
     def metrics(self) -> Mapping[str, float]:

@@ -9,20 +9,23 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tumbler.contracts.algorithm import Algorithm
-from tumbler.contracts.batch import CreditedTrajectory, LossOutput, OldPolicySource
+from tumbler.contracts.batch import CreditedTrajectory, LossOutput
 from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
-from tumbler_backends.training.torch.batching import deal, micro_batches
+from tumbler_backends.training.torch.batching import computed_tokens, deal, micro_batches
 from tumbler_backends.training.torch.checkpoint import read_state, write_checkpoint
-from tumbler_backends.training.torch.collate import collate, token_batch
 from tumbler_backends.training.torch.layout import Example, rl_examples, sft_examples
+from tumbler_backends.training.torch.losses import AlgorithmLoss, SupervisedLoss, old_and_values
 from tumbler_backends.training.torch.old_policy import OldPolicy
 from tumbler_backends.training.torch.optimization import Optimization
 from tumbler_backends.training.torch.policy import load_policy
+from tumbler_backends.training.torch.reference import Reference
+from tumbler_backends.training.torch.scoring import Scorer
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
 from tumbler_backends.training.torch.tally import Tally
+from tumbler_backends.training.torch.value_head import ValueHead
 
 __all__ = ["Trainer"]
 
@@ -37,6 +40,8 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(seed)
         self._optimization: Optimization | None = None
         self._snapshots: dict[int, Mapping[str, Tensor]] = {}
+        self._reference = Reference(self.version)
+        self._value_head: ValueHead | None = None
         self._load_weights(model)
         if settings.snapshots:
             # Inference starts from the model folder itself, so version 0 counts as published.
@@ -54,6 +59,9 @@ class Trainer:
             optimizer_steps=optimizer_steps,
             max_skipped_steps=self._settings.max_skipped_steps,
         )
+        self._reference = Reference(self.version)
+        if phase == "rl" and self._value_head is not None:
+            self._optimization.add(self._value_head, learning_rate=self._settings.value_head.learning_rate)
 
     def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
         """Take one supervised optimizer step; its loss is the mean over all unmasked tokens of the batch."""
@@ -61,7 +69,7 @@ class Trainer:
         examples = sft_examples(batch)
         tally = Tally()
         with tally.clock("total"):
-            self._update(optimization, examples, self._supervised_loss, tally)
+            self._update(optimization, examples, SupervisedLoss(forward=self._forward, device=self._device), tally)
         return self._report(tally, examples, given=len(batch))
 
     def step(self, batch: Sequence[CreditedTrajectory], algorithm: Algorithm) -> StepReport:
@@ -69,14 +77,11 @@ class Trainer:
         optimization = self._in_phase("rl")
         rule = algorithm.update_rule
         examples = rl_examples(batch)
+        head = self._trained_value_head(optimization) if rule.values else None
         tally = Tally()
         with tally.clock("total"):
             with tally.clock("old_policy"):
-                old = self._old_logprobs(rule.old_policy, examples, once=rule.epochs * rule.minibatches == 1)
-
-            def loss_of(micro_batch: Sequence[Example]) -> LossOutput:
-                return self._algorithm_loss(micro_batch, algorithm, old)
-
+                loss_of = self._algorithm_loss(algorithm, examples, head)
             for _ in range(rule.epochs):
                 for part in deal(examples, parts=rule.minibatches, generator=self._generator):
                     self._update(optimization, part, loss_of, tally)
@@ -85,7 +90,7 @@ class Trainer:
 
     def weights(self) -> WeightUpdate:
         """Return a copy of the weights, which later steps do not change, and keep it as a snapshot."""
-        weights = self._snapshots.get(self.version) or self._policy.copy_weights()
+        weights = self._copy_weights()
         if self._settings.snapshots:
             self._snapshots[self.version] = weights
             for version in sorted(self._snapshots)[: -self._settings.snapshots]:
@@ -101,6 +106,8 @@ class Trainer:
             "snapshots": {
                 version: dict(weights) for version, weights in self._snapshots.items() if version != self.version
             },
+            "reference": self._reference.state(self.version),
+            "value_head": None if self._value_head is None else self._value_head.state_dict(),
         }
         write_checkpoint(folder, model=self._policy.model, tokenizer=self._model_folder, state=state)
 
@@ -112,15 +119,21 @@ class Trainer:
         self.version = state["version"]
         self._generator.set_state(state["generator"].cpu())
         self._snapshots = state["snapshots"]
+        self._value_head = None
+        if state["value_head"] is not None:
+            self._value_head = self._new_value_head()
+            self._value_head.load_state_dict(state["value_head"])
         if state["optimization"] is not None:
             self.begin(state["optimization"]["phase"], optimizer_steps=state["optimization"]["optimizer_steps"])
             self._in_phase(state["optimization"]["phase"]).restore(state["optimization"])
+        self._reference.restore(state["reference"])
 
     def close(self) -> None:
         """Let go of weights and optimizer."""
         self._optimization = None
         self._snapshots = {}
-        del self._policy, self._forward
+        self._value_head = None
+        del self._policy, self._forward, self._reference
 
     def _load_weights(self, folder: Path) -> None:
         accelerator = _accelerator(self._settings)
@@ -136,39 +149,48 @@ class Trainer:
             )
         return self._optimization
 
-    def _old_logprobs(
-        self, source: OldPolicySource, examples: Sequence[Example], *, once: bool
-    ) -> dict[int, Tensor] | None:
-        """Return them by the example's identity; None if the forward pass of the only step gives them."""
-        old_policy = OldPolicy(
+    def _copy_weights(self) -> Mapping[str, Tensor]:
+        """Return a copy of the current weights that nobody changes."""
+        return self._snapshots.get(self.version) or self._policy.copy_weights()
+
+    def _trained_value_head(self, optimization: Optimization) -> ValueHead:
+        """Return the value head; the first call makes it and has it optimized."""
+        if self._value_head is None:
+            self._value_head = self._new_value_head()
+            optimization.add(self._value_head, learning_rate=self._settings.value_head.learning_rate)
+        return self._value_head
+
+    def _new_value_head(self) -> ValueHead:
+        policy = self._policy
+        detach = self._settings.value_head.detach
+        return ValueHead(policy.state_size(), dtype=policy.model.dtype, device=self._device, detach=detach)
+
+    def _algorithm_loss(
+        self, algorithm: Algorithm, examples: Sequence[Example], head: ValueHead | None
+    ) -> AlgorithmLoss:
+        """Return the loss of these examples, with all that must be taken before the first optimizer step on them."""
+        rule = algorithm.update_rule
+        scorer = Scorer(
             policy=self._policy,
             forward=self._forward,
-            version=self.version,
-            snapshots=self._snapshots,
             micro_batch_tokens=self._settings.micro_batch_tokens,
             device=self._device,
         )
-        if once and old_policy.is_current(source, examples):
-            return None
-        return {id(each): old for each, old in zip(examples, old_policy.logprobs(source, examples), strict=True)}
-
-    def _supervised_loss(self, examples: Sequence[Example]) -> LossOutput:
-        logprobs, entropies = self._forward(collate(examples, device=self._device))
-        count = float(len(logprobs))
-        entropy = {"train/entropy": (float(entropies.sum()), count)}
-        return LossOutput(total=-logprobs.sum(), denominator=count, metrics=entropy)
-
-    def _algorithm_loss(
-        self, examples: Sequence[Example], algorithm: Algorithm, old: Mapping[int, Tensor] | None
-    ) -> LossOutput:
-        batch = collate(examples, device=self._device)
-        policy, entropies = self._forward(batch)
-        sampled_by = policy.detach() if old is None else torch.cat([old[id(each)] for each in examples])
-        tokens = token_batch(examples, batch, policy=policy, old=sampled_by)
-        output = algorithm.loss(tokens)
-        trained = tokens.chunk_of_token.flatten()[batch.positions] >= 0
-        entropy = {"train/entropy": (float(entropies[trained].sum()), float(trained.sum()))}
-        return replace(output, metrics={**entropy, **output.metrics})
+        old_policy = OldPolicy(scorer=scorer, version=self.version, snapshots=self._snapshots)
+        old, old_values = old_and_values(rule, examples, scorer=scorer, old_policy=old_policy, head=head)
+        reference = None
+        if rule.reference:
+            began = self._reference.weights(self.version, kept=self._snapshots, copy=self._copy_weights)
+            reference = scorer.logprobs(examples, began)
+        return AlgorithmLoss(
+            algorithm=algorithm,
+            forward=self._forward,
+            device=self._device,
+            head=head,
+            old=old,
+            old_values=old_values,
+            reference=reference,
+        )
 
     def _update(
         self,
@@ -177,13 +199,19 @@ class Trainer:
         loss_of: Callable[[Sequence[Example]], LossOutput],
         tally: Tally,
     ) -> None:
-        batches = micro_batches(examples, tokens=self._settings.micro_batch_tokens)
+        share = self._policy.shares
+        batches = micro_batches(examples, tokens=self._settings.micro_batch_tokens, share=share)
+        tally.add_pass(
+            tokens=sum(sum(example.lengths) for example in examples),
+            computed=sum(computed_tokens(each, share=share) for each in batches),
+        )
         if optimization.update(batches, loss_of, tally) and tally.steps == 1:
             self.version += 1
 
     def _report(self, tally: Tally, examples: Sequence[Example], *, given: int) -> StepReport:
         counts = {
             "train/tokens": sum(sum(example.lengths) for example in examples),
+            "train/computed_tokens": tally.computed,
             "train/trainable_tokens": sum(example.trained_tokens for example in examples),
             "train/trajectories": len(examples),
             "train/trajectories_left_out": given - len(examples),
