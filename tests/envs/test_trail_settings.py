@@ -8,9 +8,20 @@ import pytest
 from pydantic import ValidationError
 
 from tumbler_envs.trail.settings import TrailSettings
-from tumbler_envs.trail.words import COMPUTE, LABELS, NAMES, OPERATORS, OUTPUT, START, UNPACK, VALUE
+from tumbler_envs.trail.words import (
+    CHOOSE,
+    COMPUTE,
+    KEYS,
+    LABELS,
+    NAMES,
+    OPERATORS,
+    OUTPUT,
+    START,
+    UNPACK,
+    VALUE,
+)
 
-WORDS = (*NAMES, *LABELS, *OPERATORS, START, OUTPUT, UNPACK, COMPUTE, VALUE)
+WORDS = (*NAMES, *LABELS, *KEYS, *OPERATORS, START, OUTPUT, UNPACK, COMPUTE, CHOOSE, VALUE)
 
 
 @pytest.mark.parametrize(

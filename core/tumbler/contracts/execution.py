@@ -24,9 +24,11 @@ class RolloutRequest:
     sampling: Sampling
     env: str
     """The registry's name of the environment."""
-    source: Literal["policy", "expert"] = "policy"
-    """Who acts: the inference backend, or the environment's expert."""
+    source: Literal["policy", "expert", "teacher"] = "policy"
+    """Who acts: the inference backend, the environment's expert, or the inference backend of a teacher."""
     anchor: Anchor | None = None
+    fork: bool = False
+    """Whether the anchor's state may come from a copy of a sandbox that was there, in place of a replay."""
     env_seed: int = 0
     """Seeds the environment: equal for all rollouts of a task, so that anchors can be replayed."""
     attempt: int = 0

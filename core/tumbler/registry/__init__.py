@@ -9,6 +9,7 @@ from tumbler.registry.record import load_resolved, run_from_json, version_drift
 from tumbler.registry.resolve import check_registry, check_run, resolve_run
 from tumbler.registry.resolved import (
     EvalStage,
+    ExpertSource,
     PluginPolicy,
     ResolvedComponent,
     ResolvedRun,
@@ -20,6 +21,7 @@ from tumbler.registry.secret_references import reveal
 
 __all__ = [
     "EvalStage",
+    "ExpertSource",
     "PluginPolicy",
     "Problem",
     "Registry",

@@ -12,7 +12,15 @@ from tumbler.registry.load import Registry
 from tumbler.registry.model import ROLES, RunTable
 from tumbler.registry.paths import Path
 from tumbler.registry.problem import suggest
-from tumbler.registry.resolved import EvalStage, PluginPolicy, ResolvedComponent, ResolvedRun, RlStage, SftStage
+from tumbler.registry.resolved import (
+    EvalStage,
+    ExpertSource,
+    PluginPolicy,
+    ResolvedComponent,
+    ResolvedRun,
+    RlStage,
+    SftStage,
+)
 from tumbler.registry.selection import EffectiveRun, Selection, listed
 from tumbler.registry.source import Report
 from tumbler.specs import ComponentKind
@@ -36,11 +44,12 @@ def assemble(registry: Registry, name: str, host: "PluginHost", report: Report) 
     env, agent = parts.one("environment", "env"), parts.one("agent", "agent")
     algorithm, model = parts.one("algorithm", "algorithm"), parts.one("model", "model")
     context, backends, stage_envs = parts.context(), parts.backends(), parts.stage_envs()
+    experts = parts.experts(backends.get("inference"))
     check_demands(run, parts.placed, host, report)
     if env is None or agent is None:
         return None
     env, *labelled = _labelled([env, *(each or env for each in stage_envs)])
-    sft, rl, evaluation = _stages(run.table, *labelled)
+    sft, rl, evaluation = _stages(run.table, experts, *labelled)
     return ResolvedRun(
         name=name,
         description=run.table.description,
@@ -63,11 +72,15 @@ def assemble(registry: Registry, name: str, host: "PluginHost", report: Report) 
 
 
 def _stages(
-    table: RunTable, sft_env: ResolvedComponent, rl_env: ResolvedComponent, *eval_envs: ResolvedComponent
+    table: RunTable,
+    experts: ExpertSource,
+    sft_env: ResolvedComponent,
+    rl_env: ResolvedComponent,
+    *eval_envs: ResolvedComponent,
 ) -> tuple[SftStage, RlStage, EvalStage]:
     return (
         SftStage(env=sft_env, **table.sft.model_dump(exclude={"env"})),
-        RlStage(env=rl_env, **table.rl.model_dump(exclude={"env"})),
+        RlStage(env=rl_env, experts=experts, **table.rl.model_dump(exclude={"env", "experts"})),
         EvalStage(envs=eval_envs, **table.eval.model_dump(exclude={"envs"})),
     )
 
@@ -106,6 +119,18 @@ class _Parts:
         """Return the environments of sft, of rl, and each of eval; None for the run's own."""
         eval_envs = self.each(self.run.select_each("environment", "eval", "envs"))
         return [self.one("environment", "sft", "env"), self.one("environment", "rl", "env"), *(eval_envs or [None])]
+
+    def experts(self, inference: ResolvedComponent | None) -> ExpertSource:
+        """Return where expert trajectories come from; `inference` is the run's own backend."""
+        table, place = self.run.table.rl.experts, ("rl", "experts", "teacher")
+        if table.source == "teacher" and table.teacher is None:
+            remedy = 'add a teacher: teacher = { model = … }, or choose another source: "environment", "self"'
+            self.report.add(self.run.locate(*place), "the source is teacher and no teacher is named", remedy)
+        teacher = self.one("backend", *place, "inference") or inference
+        model = self.one("model", *place, "model")
+        if table.source != "teacher":
+            teacher = model = None
+        return ExpertSource(teacher=teacher, teacher_model=model, **table.model_dump(exclude={"teacher"}))
 
     def _resolved(self, selection: Selection, path: Path) -> ResolvedComponent | None:
         component = resolve_component(selection, self.host, self.report)

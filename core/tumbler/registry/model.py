@@ -1,11 +1,12 @@
 """The tables of `registry.toml` as pydantic models; knows the file's form and no component."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from tumbler.run.relevance import RelevanceRule
 from tumbler.specs import BackendRole, ComponentKind
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "ComponentTable",
     "EvalFigures",
     "EvalTable",
+    "ExpertFigures",
+    "ExpertsTable",
     "LimitsTable",
     "PluginsTable",
     "Reference",
@@ -28,6 +31,7 @@ __all__ = [
     "SftTable",
     "StageKind",
     "Table",
+    "TeacherTable",
 ]
 
 StageKind: TypeAlias = Literal["sft", "rl", "eval"]
@@ -137,6 +141,10 @@ class SftFigures(Table):
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
     """Demonstrations in one step."""
+    relevance: tuple[RelevanceRule, ...] = ()
+    """Rules that find turns not worth imitating, in addition to what the environment and its expert mark:
+    `repeated-call`, the same call with the same answer as before; `no-effect`, the answer of the turn before
+    again; `undone`, what led back to an earlier answer; `after-success`, what came after the last reward."""
     checkpoint_every: int = Field(default=50, ge=0)
     """Steps between checkpoints; 0 keeps only the last."""
 
@@ -161,6 +169,64 @@ class RlFigures(Table):
     """How often one rollout is tried."""
     collapse_patience: int = Field(default=5, ge=0)
     """Steps without any spread of rewards before the run stops; 0 never stops it."""
+    token_budget: int = Field(default=0, ge=0)
+    """Sampled tokens after which the stage ends, however many steps are left: what algorithms are compared at. The
+    step that spends them is finished. 0 sets no bound."""
+    publish_every: int = Field(default=1, ge=1)
+    """Steps after which the inference backend gets the new weights. More than 1 makes rollouts stale on purpose;
+    algorithms with `old_policy = "snapshot"` then need as many `snapshots` in the training backend."""
+    max_replacements: int | None = Field(default=None, ge=0)
+    """Groups of a step that may be replaced by ones of other tasks when the algorithm refuses them; those
+    refused beyond that are left out. As many as the step plans if left out; 0 replaces none."""
+    pool: int = Field(default=0, ge=0)
+    """Distinct training tasks: each step draws some that the present pass over them has not had. 0 asks the
+    environment for new tasks in each step."""
+    anchors: Literal["replay", "fork"] = "replay"
+    """How a rollout gets to its anchor: by the expert's calls from the start, or in a copy of a sandbox that is
+    there already, where environment and sandbox backend can do that."""
+
+    @model_validator(mode="after")
+    def _checkpoints_have_the_weights_that_sample(self) -> Self:
+        if self.checkpoint_every % self.publish_every:
+            raise ValueError(
+                f"checkpoint_every = {self.checkpoint_every} with publish_every = {self.publish_every}: a run that "
+                "resumes samples from its checkpoint's weights, so checkpoint_every must be a multiple of "
+                "publish_every, or 0"
+            )
+        return self
+
+
+class ExpertFigures(Table):
+    """Where the expert trajectories come from, and how old they get."""
+
+    source: Literal["environment", "self", "teacher"] = "environment"
+    """Who gives them: the environment's expert; the policy itself, by its successes from the beginning of a
+    task; or another model, by its successes."""
+    refresh_every: int = Field(default=1, ge=0)
+    """Steps after which a task's expert trajectory is made anew, if the task comes up and the attempts succeed;
+    until then, and without success, the old one serves. 1 makes it anew each time, 0 never. It matters where
+    tasks come up again, as those of a pool do."""
+    attempts: int = Field(default=1, ge=0)
+    """Episodes for each task whose expert trajectory is missing or due, beside the rollouts that are trained."""
+    keep: Literal["shortest", "recent"] = "shortest"
+    """Which success to keep of those that count: the one of the fewest chunks, or the last. Under `self` the
+    rollouts that are trained count too, and under `recent` replace what is not due yet."""
+
+
+class TeacherTable(Table):
+    """Another model, whose successes are the expert trajectories; its tokenizer must equal the policy's."""
+
+    inference: Reference | None = None
+    """The inference backend that serves it; another instance of the run's own if left out."""
+    model: Reference | None = None
+    """Its model source; the model that the run starts from if left out."""
+
+
+class ExpertsTable(ExpertFigures):
+    """Expert trajectories, for algorithms that start rollouts inside of them."""
+
+    teacher: TeacherTable | None = None
+    """The model that gives them if the source is `teacher`."""
 
 
 class RlTable(RlFigures):
@@ -168,6 +234,8 @@ class RlTable(RlFigures):
 
     env: Reference | None = None
     """The environment to train in; the run's own if left out."""
+    experts: ExpertsTable = ExpertsTable()
+    """Where expert trajectories come from."""
 
 
 class EvalFigures(Table):

@@ -13,6 +13,7 @@ from tumbler.contracts.inference import Sampling
 from tumbler.contracts.values import JSONObject
 from tumbler.registry.model import (
     EvalFigures,
+    ExpertFigures,
     LimitsTable,
     PluginsTable,
     RlFigures,
@@ -23,7 +24,15 @@ from tumbler.registry.model import (
 )
 from tumbler.registry.paths import dotted
 from tumbler.registry.problem import Problem, registry_error
-from tumbler.registry.resolved import EvalStage, PluginPolicy, ResolvedComponent, ResolvedRun, RlStage, SftStage
+from tumbler.registry.resolved import (
+    EvalStage,
+    ExpertSource,
+    PluginPolicy,
+    ResolvedComponent,
+    ResolvedRun,
+    RlStage,
+    SftStage,
+)
 from tumbler.registry.validation import validate
 from tumbler.specs import BackendRole, ComponentKind
 
@@ -94,8 +103,25 @@ class _SftRecord(SftFigures):
     env: _ComponentRecord
 
 
+class _ExpertsRecord(ExpertFigures):
+    teacher: _ComponentRecord | None = None
+    teacher_model: _ComponentRecord | None = None
+
+    def source_of_experts(self) -> ExpertSource:
+        return ExpertSource(
+            **self.model_dump(exclude={"teacher", "teacher_model"}),
+            teacher=None if self.teacher is None else self.teacher.component(),
+            teacher_model=None if self.teacher_model is None else self.teacher_model.component(),
+        )
+
+
 class _RlRecord(RlFigures):
     env: _ComponentRecord
+    experts: _ExpertsRecord = _ExpertsRecord()
+
+    def stage(self) -> RlStage:
+        figures = self.model_dump(exclude={"env", "experts"})
+        return RlStage(env=self.env.component(), experts=self.experts.source_of_experts(), **figures)
 
 
 class _EvalRecord(EvalFigures):
@@ -137,7 +163,7 @@ class _RunRecord(Table):
             limits=Limits(**self.limits.model_dump()),
             sampling=Sampling(**self.sampling.model_dump()),
             sft=SftStage(env=self.sft.env.component(), **self.sft.model_dump(exclude={"env"})),
-            rl=RlStage(env=self.rl.env.component(), **self.rl.model_dump(exclude={"env"})),
+            rl=self.rl.stage(),
             eval=EvalStage(
                 envs=tuple(each.component() for each in self.eval.envs), **self.eval.model_dump(exclude={"envs"})
             ),

@@ -12,6 +12,7 @@ from tumbler.registry.model import (
     BackendsTable,
     ComponentTable,
     EvalTable,
+    ExpertsTable,
     LimitsTable,
     PluginsTable,
     Reference,
@@ -20,6 +21,7 @@ from tumbler.registry.model import (
     RunTable,
     SamplingTable,
     SftTable,
+    TeacherTable,
 )
 from tumbler.specs import KINDS, BackendSpec
 
@@ -40,6 +42,8 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`[runs.NAME.sampling]`", SamplingTable),
     ("`[runs.NAME.sft]`", SftTable),
     ("`[runs.NAME.rl]`", RlTable),
+    ("`[runs.NAME.rl.experts]`", ExpertsTable),
+    ("`[runs.NAME.rl.experts.teacher]`", TeacherTable),
     ("`[runs.NAME.eval]`", EvalTable),
 )
 _CONSTRAINTS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

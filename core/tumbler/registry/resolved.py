@@ -11,6 +11,7 @@ from tumbler.contracts.inference import Sampling
 from tumbler.contracts.values import JSONObject
 from tumbler.registry.problem import Problem, registry_error
 from tumbler.registry.secret_references import reveal
+from tumbler.run.relevance import RelevanceRule
 from tumbler.specs import ComponentKind
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EvalStage",
+    "ExpertSource",
     "PluginPolicy",
     "ResolvedComponent",
     "ResolvedRun",
@@ -83,6 +85,21 @@ class SftStage:
     steps: int
     batch_size: int
     checkpoint_every: int
+    relevance: tuple[RelevanceRule, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertSource:
+    """Where expert trajectories come from; the registry's `rl.experts` table says what the figures mean."""
+
+    source: Literal["environment", "self", "teacher"] = "environment"
+    refresh_every: int = 1
+    attempts: int = 1
+    keep: Literal["shortest", "recent"] = "shortest"
+    teacher: ResolvedComponent | None = None
+    """The inference backend of the teacher; None unless the source is `teacher`."""
+    teacher_model: ResolvedComponent | None = None
+    """The teacher's model source; None for the model that the run starts from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +112,12 @@ class RlStage:
     max_infra_failures: float
     attempts: int
     collapse_patience: int
+    token_budget: int = 0
+    publish_every: int = 1
+    max_replacements: int | None = None
+    pool: int = 0
+    anchors: Literal["replay", "fork"] = "replay"
+    experts: ExpertSource = ExpertSource()
 
 
 @dataclass(frozen=True, kw_only=True)

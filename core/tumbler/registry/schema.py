@@ -125,8 +125,9 @@ def _fill_references(definitions: dict[str, Any], host: "PluginHost", required: 
         definitions[kind] = _named_or(_table(kind, host.components(kind), {}))
     for role in ROLES:
         definitions[role] = _named_or(_table("backend", _able(host, role), {}))
-    places = [("RunTable", key, kind) for key, kind in _RUN_KEYS.items()]
+    places: list[tuple[str, str, str]] = [("RunTable", key, kind) for key, kind in _RUN_KEYS.items()]
     places += [(table, "env", "environment") for table in ("SftTable", "RlTable")]
+    places += [("TeacherTable", "inference", "inference"), ("TeacherTable", "model", "model")]
     for table, key, definition in [*places, *(("BackendsTable", role, role) for role in ROLES)]:
         properties = definitions[table]["properties"]
         properties[key] = {"description": properties[key]["description"], "$ref": f"#/$defs/{definition}"}

@@ -11,16 +11,26 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from tumbler.contracts.agent import Agent, Demonstrator, Limits, Outcome
-from tumbler.contracts.environment import Environment, ExpertEnvironment, Verdict
+from tumbler.contracts.environment import Environment, ExpertEnvironment, Observation, Verdict
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
-from tumbler.contracts.sandbox import NetworkPolicy, Sandbox, SandboxBackend
+from tumbler.contracts.sandbox import Sandbox, SandboxBackend
 from tumbler.contracts.values import JSON
-from tumbler.errors import ContractError, EpisodeTimeoutError, TumblerError
+from tumbler.errors import (
+    CapabilityError,
+    ContractError,
+    EpisodeTimeoutError,
+    ReplayMismatchError,
+    SandboxNotFound,
+    TumblerError,
+)
+from tumbler.rollout.anchors import PreparedAnchors
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools
+from tumbler.rollout.preparation import PreparedAnchor
 from tumbler.rollout.recorder import Recorder
-from tumbler.rollout.sources import ExpertSource, PolicySource, ReplaySource, Source
+from tumbler.rollout.sandboxes import describe_network, open_sandbox
+from tumbler.rollout.sources import ExpertSource, PolicySource, ReplaySource, Source, TeacherSource
 from tumbler.seeding import derive_seed
 from tumbler.trajectory.record import Component, Header, Status, Trajectory
 from tumbler.trajectory.verify import verify_trajectory
@@ -28,7 +38,8 @@ from tumbler.trajectory.verify import verify_trajectory
 __all__ = ["EpisodeParts", "LocalEpisodeRunner", "NamedEnvironment"]
 
 _LOG = logging.getLogger("tumbler.rollout")
-_DELETE_SECONDS = 60.0
+_NO_FORK = (ReplayMismatchError, CapabilityError, SandboxNotFound)
+"""What says that a prepared anchor is of no use: the next attempt replays."""
 _STATUS: Mapping[str, Status] = {"finished": "completed", "terminated": "completed"}
 
 
@@ -56,6 +67,10 @@ class EpisodeParts:
     limits: Limits
     run: str = ""
     """The run's name, for the labels of its sandboxes."""
+    teacher: InferenceBackend | None = None
+    """Serves the model that rollouts of the source `teacher` ask; it reads and writes with the same tokenizer."""
+    prepared_anchors: int = 64
+    """Anchors kept to fork from, while nobody does; each may hold a snapshot of a sandbox."""
 
 
 @dataclass
@@ -69,10 +84,15 @@ class _Attempt:
     isolation: str | None = None
     network: str | None = None
     first_observation: str = ""
+    restored_by: str = "replay"
 
     def details(self) -> dict[str, JSON]:
         """Return what a reader of the trajectory wants to see first."""
-        return {"instruction": self.request.task.instruction, "first_observation": self.first_observation}
+        shown: dict[str, JSON] = {
+            "instruction": self.request.task.instruction,
+            "first_observation": self.first_observation,
+        }
+        return shown if self.request.anchor is None else {**shown, "anchor_restored_by": self.restored_by}
 
 
 class LocalEpisodeRunner:
@@ -81,6 +101,17 @@ class LocalEpisodeRunner:
     def __init__(self, parts: EpisodeParts) -> None:
         """Keep what the episodes share."""
         self._parts = parts
+        self._anchors = PreparedAnchors(
+            lambda env: parts.environments[env].build(),
+            parts.sandboxes,
+            limit=parts.prepared_anchors,
+            seconds=parts.limits.seconds,
+            labels={"run": parts.run},
+        )
+
+    async def close(self) -> None:
+        """Delete what was kept between episodes; call it when the last of them is over."""
+        await self._anchors.close()
 
     async def __call__(self, request: RolloutRequest) -> Trajectory:
         """Run one episode and return its trajectory, verified."""
@@ -111,12 +142,9 @@ class LocalEpisodeRunner:
         request = attempt.request
         async with AsyncExitStack() as stack:
             environment = attempt.environment.build()
-            sandbox = await self._sandbox(attempt, environment, stack)
-            stack.push_async_callback(environment.close)
-            with attempt.clock.phase("reset"):
-                observation = await environment.reset(request.task, seed=request.env_seed, sandbox=sandbox)
+            observation, prepared = await self._begin(attempt, environment, stack)
             attempt.first_observation = observation.text
-            tools = RecordedTools(environment, attempt.recorder, attempt.clock, request.anchor)
+            tools = RecordedTools(environment, attempt.recorder, attempt.clock, request.anchor, prepared)
             tools.last_observation = observation.text
             room = request.sampling.max_tokens
             episode = RecordedEpisode(
@@ -141,29 +169,65 @@ class LocalEpisodeRunner:
                 verdict = await environment.verify()
             return self._judged(attempt, outcome, verdict)
 
-    async def _sandbox(self, attempt: _Attempt, environment: Environment, stack: AsyncExitStack) -> Sandbox | None:
+    async def _begin(
+        self, attempt: _Attempt, environment: Environment, stack: AsyncExitStack
+    ) -> tuple[Observation, PreparedAnchor | None]:
+        """Bring the environment to its beginning, or in a fork to where the policy takes over."""
+        request, clock = attempt.request, attempt.clock
+        async with AsyncExitStack() as holding:
+            prepared = None
+            if request.fork:
+                with clock.phase("anchor"):
+                    prepared = await holding.enter_async_context(self._anchors.hold(request))
+            if prepared is None:
+                sandbox = await self._sandbox(attempt, environment, None, stack)
+                stack.push_async_callback(environment.close)
+                with clock.phase("reset"):
+                    return await environment.reset(request.task, seed=request.env_seed, sandbox=sandbox), None
+            attempt.restored_by = "fork"
+            try:
+                sandbox = await self._sandbox(attempt, environment, prepared, stack)
+                stack.push_async_callback(environment.close)
+                with clock.phase("reset"):
+                    await prepared.enter(environment, request, sandbox)
+            except _NO_FORK as error:
+                self._anchors.refuse(request, str(error))
+                raise
+            return prepared.observation, prepared
+
+    async def _sandbox(
+        self, attempt: _Attempt, environment: Environment, prepared: PreparedAnchor | None, stack: AsyncExitStack
+    ) -> Sandbox | None:
         spec = environment.sandbox_spec(attempt.request.task)
         if spec is None:
             return None
-        if self._parts.sandboxes is None:
-            raise ContractError(
-                f"environment {attempt.environment.component.id!r} needs a sandbox and the run names no sandbox "
-                'backend; add one: backends = { sandbox = "bubblewrap", ... }'
-            )
+        labels = {**spec.labels, "trajectory": attempt.request.id, "run": self._parts.run}
+        spec = replace(spec if prepared is None else prepared.fork_spec(spec), labels=labels)
         with attempt.clock.phase("sandbox"):
-            labels = {**spec.labels, "trajectory": attempt.request.id, "run": self._parts.run}
-            sandbox = await self._parts.sandboxes.create(replace(spec, labels=labels))
-        stack.push_async_callback(_shielded_delete, sandbox)
-        attempt.isolation, attempt.network = sandbox.tier, _described(spec.network)
+            asking = attempt.environment.component.id
+            sandbox = await open_sandbox(self._parts.sandboxes, spec, environment=asking, stack=stack)
+        attempt.isolation, attempt.network = sandbox.tier, describe_network(spec.network)
         return sandbox
 
     def _source(self, request: RolloutRequest, environment: Environment) -> Source:
         if request.source == "expert":
             return self._expert(request, environment)
-        if self._parts.inference is None:
-            raise ContractError(f"rollout {request.id!r} needs the policy and the run has no inference backend")
-        policy = PolicySource(self._parts.inference, request.sampling, derive_seed(request.seed, "policy"))
+        inference = self._model(request)
+        if inference is None:
+            raise ContractError(
+                f"rollout {request.id!r} needs the {request.source}, and no inference backend serves it"
+            )
+        seed = derive_seed(request.seed, "policy")
+        if request.source == "teacher":
+            return TeacherSource(inference, request.sampling, seed)
+        policy = PolicySource(inference, request.sampling, seed)
         return policy if request.anchor is None else ReplaySource(request.anchor, policy)
+
+    def _model(self, request: RolloutRequest) -> InferenceBackend | None:
+        """Return the backend that serves the model of this rollout; an expert has none."""
+        if request.source == "expert":
+            return None
+        return self._parts.teacher if request.source == "teacher" else self._parts.inference
 
     def _expert(self, request: RolloutRequest, environment: Environment) -> Source:
         if not isinstance(environment, ExpertEnvironment):
@@ -219,30 +283,8 @@ class LocalEpisodeRunner:
         )
 
     async def _release(self, attempt: _Attempt) -> None:
-        if self._parts.inference is None or attempt.request.source == "expert":
+        inference = self._model(attempt.request)
+        if inference is None:
             return
         for segment in attempt.recorder.segments:
-            await self._parts.inference.release(f"{attempt.request.id}/{segment.id}")
-
-
-def _described(policy: NetworkPolicy) -> str:
-    """Return a network policy in words."""
-    return " ".join([policy.mode, *policy.hosts, *policy.cidrs]) if policy.mode == "allowlist" else policy.mode
-
-
-async def _shielded_delete(sandbox: Sandbox) -> None:
-    """Delete the sandbox although the episode is being cancelled; one that hangs is left to its owner's sweep."""
-    deletion = asyncio.ensure_future(sandbox.delete())
-    try:
-        await _bounded(deletion, sandbox)
-    except asyncio.CancelledError:
-        await _bounded(deletion, sandbox)
-        raise
-
-
-async def _bounded(deletion: "asyncio.Future[None]", sandbox: Sandbox) -> None:
-    done, _ = await asyncio.wait([deletion], timeout=_DELETE_SECONDS)
-    if not done:
-        _LOG.warning("sandbox %s was not deleted within %g s", sandbox.id, _DELETE_SECONDS)
-    else:
-        deletion.result()
+            await inference.release(f"{attempt.request.id}/{segment.id}")

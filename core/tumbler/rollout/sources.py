@@ -4,7 +4,7 @@ Each source answers a prompt with token ids and the facts of the new chunk; none
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tumbler.contracts.agent import Demonstrator
@@ -14,7 +14,16 @@ from tumbler.errors import ReplayMismatchError
 from tumbler.seeding import derive_seed
 from tumbler.trajectory.record import Anchor, Chunk
 
-__all__ = ["ExpertSource", "PolicySource", "Prompt", "ReplaySource", "Source", "Spoken"]
+__all__ = [
+    "ExpertSource",
+    "PolicySource",
+    "Prompt",
+    "ReplaySource",
+    "Source",
+    "Spoken",
+    "TeacherSource",
+    "require_recorded_observation",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,20 @@ class PolicySource:
         return Spoken(token_ids=generation.token_ids, chunk=chunk)
 
 
+class TeacherSource:
+    """Another model, sampled as the policy is; none of what it says is the policy's own."""
+
+    def __init__(self, inference: InferenceBackend, sampling: Sampling, seed: int) -> None:
+        """Sample with `sampling`; each call draws its own seed from `seed`."""
+        self._model = PolicySource(inference, sampling, seed)
+
+    async def speak(self, prompt: Prompt) -> Spoken:
+        """Sample a reply."""
+        spoken = await self._model.speak(prompt)
+        chunk = replace(spoken.chunk, sampled=False, trainable=False, behaviour_logprobs=(), policy_version=None)
+        return replace(spoken, chunk=chunk)
+
+
 class ExpertSource:
     """The environment's expert, its actions written in the scaffold's own protocol."""
 
@@ -134,3 +157,13 @@ class ReplaySource:
             finish_reason=recorded.finish_reason,
         )
         return Spoken(token_ids=history[recorded.start : recorded.end], chunk=chunk)
+
+
+def require_recorded_observation(anchor: Anchor, chunk: int, seen: str) -> None:
+    """Raise `ReplayMismatchError` unless a replayed chunk saw what the expert's trajectory has for it."""
+    expected = anchor.expert.chunks[chunk].observation
+    if seen != expected:
+        raise ReplayMismatchError(
+            f"replayed chunk {chunk} of expert trajectory {anchor.expert.id!r} saw {seen!r} "
+            f"where {expected!r} was recorded"
+        )

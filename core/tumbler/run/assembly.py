@@ -30,6 +30,8 @@ class Backends:
     inference: InferenceBackend
     training: TrainingBackend | None
     execution: ExecutionBackend
+    teacher: InferenceBackend | None = None
+    """Serves the teacher, in an instance of its own; None if the run has no teacher or nothing to teach."""
 
 
 def environment_key(component: ResolvedComponent) -> str:
@@ -54,7 +56,15 @@ def build_backends(resolved: ResolvedRun, host: PluginHost) -> Backends:
         inference=cast("InferenceBackend", built["inference"]),
         training=cast("TrainingBackend | None", built.get("training")),
         execution=cast("ExecutionBackend", built["execution"]),
+        teacher=_build_teacher(resolved, host),
     )
+
+
+def _build_teacher(resolved: ResolvedRun, host: PluginHost) -> InferenceBackend | None:
+    component = resolved.rl.experts.teacher
+    if component is None or "rl" not in resolved.stages:
+        return None
+    return cast("InferenceBackend", component.build(host))
 
 
 def build_environments(resolved: ResolvedRun, host: PluginHost) -> dict[str, NamedEnvironment]:
@@ -79,6 +89,7 @@ def episode_parts(
     tokenizer: TextTokenizer,
     inference: InferenceBackend | None,
     sandboxes: SandboxBackend | None,
+    teacher: InferenceBackend | None = None,
 ) -> EpisodeParts:
     """Build what all episodes of the run share."""
     strategies = [
@@ -95,6 +106,7 @@ def episode_parts(
         sandboxes=sandboxes,
         limits=resolved.limits,
         run=resolved.name,
+        teacher=teacher,
     )
 
 

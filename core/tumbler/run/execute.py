@@ -4,9 +4,10 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
+from tumbler.contracts.inference import TextTokenizer
 from tumbler.contracts.values import JSONObject
+from tumbler.errors import RunError
 from tumbler.observers import RunInfo, StageInfo
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun
@@ -22,7 +23,7 @@ from tumbler.run.assembly import (
 from tumbler.run.evaluation import run_evaluation
 from tumbler.run.files import write_json
 from tumbler.run.folder import RunFolder, RunState
-from tumbler.run.model import prepare_model
+from tumbler.run.model import ModelMaker
 from tumbler.run.rl import run_rl
 from tumbler.run.sft import run_sft
 from tumbler.run.workbench import Stage, Workbench
@@ -94,8 +95,9 @@ async def _workbench(
         if backends.sandbox is not None:
             stack.push_async_callback(backends.sandbox.close)
             await backends.sandbox.start()
-        model = await prepare_model(resolved, folder, state, host, environments, backends.sandbox)
-        await _start_engines(stack, backends, resolved, folder, state, model)
+        models = ModelMaker(resolved, folder, state, host, environments, backends.sandbox)
+        await _start_engines(stack, backends, resolved, folder, state, models)
+        stack.push_async_callback(backends.execution.close)
         parts = episode_parts(
             resolved,
             host,
@@ -103,8 +105,8 @@ async def _workbench(
             tokenizer=backends.inference.tokenizer,
             inference=backends.inference,
             sandboxes=backends.sandbox,
+            teacher=backends.teacher,
         )
-        stack.push_async_callback(backends.execution.close)
         await backends.execution.start(LocalEpisodeRunner(parts))
         instances = {key: each.build() for key, each in environments.items()}
         for instance in instances.values():
@@ -132,13 +134,28 @@ async def _start_engines(
     resolved: ResolvedRun,
     folder: RunFolder,
     state: RunState,
-    model: Path,
+    models: ModelMaker,
 ) -> None:
+    model = await models.model()
     stack.push_async_callback(backends.inference.close)
     await backends.inference.start(model)
+    if backends.teacher is not None:
+        stack.push_async_callback(backends.teacher.close)
+        await backends.teacher.start(await models.teacher())
+        _check_tokenizers(policy=backends.inference.tokenizer, teacher=backends.teacher.tokenizer)
     if backends.training is None:
         return
     stack.push_async_callback(backends.training.close)
     await backends.training.start(model, seed=derive_seed(resolved.seed, "training") % 2**31)
     if state.checkpoint is not None:
         await backends.training.load(folder.path / state.checkpoint)
+
+
+def _check_tokenizers(*, policy: TextTokenizer, teacher: TextTokenizer) -> None:
+    """Raise `RunError` unless both have the same vocabulary and chat template: anchors replay token ids."""
+    if policy.fingerprint != teacher.fingerprint:
+        raise RunError(
+            f"the teacher's tokenizer ({teacher.fingerprint}) is not the policy's ({policy.fingerprint}), and its "
+            "trajectories are replayed token by token; choose a teacher of the same model family with the same "
+            'chat template, or another source of experts: rl.experts.source = "environment" or "self"'
+        )

@@ -9,7 +9,7 @@ from typing import cast
 from tumbler.contracts.values import JSON, JSONObject
 from tumbler.errors import RunFolderError
 
-__all__ = ["append_line", "read_json", "read_lines", "repair_lines", "write_json"]
+__all__ = ["append_line", "read_json", "read_line", "read_lines", "read_placed_lines", "repair_lines", "write_json"]
 
 
 def write_json(path: Path, value: JSON) -> None:
@@ -36,29 +36,48 @@ def read_json(path: Path) -> JSONObject:
     return cast("JSONObject", value)
 
 
-def append_line(path: Path, value: JSONObject) -> None:
-    """Append one JSON line in a single write, so that a killed process leaves at most a torn last line."""
+def append_line(path: Path, value: JSONObject) -> int:
+    """Append one JSON line and return where it begins.
+
+    It is a single write, so that a killed process leaves at most a torn last line.
+    """
     line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        place = os.lseek(descriptor, 0, os.SEEK_END)
         while line:
             line = line[os.write(descriptor, line) :]
     finally:
         os.close(descriptor)
+    return place
 
 
 def read_lines(path: Path) -> Iterator[JSONObject]:
     """Yield the JSON objects of the file's whole lines; a missing file has none."""
+    return (value for _, value in read_placed_lines(path))
+
+
+def read_placed_lines(path: Path) -> Iterator[tuple[int, JSONObject]]:
+    """Yield where each whole line begins, and its JSON object; a missing file has none."""
     if not path.exists():
         return
+    place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
+                yield place, json.loads(line)
             except ValueError as error:
                 raise RunFolderError(f"{path}, line {number} is not JSON: {error}") from error
+            place += len(line)
+
+
+def read_line(path: Path, place: int) -> JSONObject:
+    """Return the JSON object of the line that begins at `place`, in bytes."""
+    with path.open("rb") as file:
+        file.seek(place)
+        return cast("JSONObject", json.loads(file.readline()))
 
 
 def repair_lines(path: Path) -> None:

@@ -5,7 +5,8 @@ run.json                         the resolved run; `tumbler run run.json` repeat
 state.json                       how far the run is; what a resume starts from
 results.json                     the stages' results
 stages/1-sft/trajectories.jsonl  every finished episode
-stages/1-sft/steps.jsonl         which trajectories each step used
+stages/1-sft/steps.jsonl         which trajectories each step used, and what was refused for which reason
+stages/3-rl/crucial.json         crucial chunks by task, if the algorithm looks for them
 checkpoints/3-rl-10/             model, optimizer, schedule, random states
 ```
 """
@@ -36,6 +37,8 @@ class RunState:
     """Path of the checkpoint, relative to the folder; None is the model that the run started from."""
     model: str | None = None
     """The model folder that the run started from."""
+    teacher: str | None = None
+    """The teacher's model folder, if the run has a teacher."""
     optimizer_steps: int = 0
     seconds: float = 0.0
     """Wall time of all processes that worked on the run, up to this state."""
@@ -43,6 +46,12 @@ class RunState:
     """The last step's figures, which the next plan may depend on."""
     flat_steps: int = 0
     """RL steps in a row in which no group had any spread of rewards and not all succeeded."""
+    sampled_tokens: int = 0
+    """Tokens that the policy sampled in the RL stage's judged rollouts."""
+    learnt: JSONObject = field(default_factory=dict)
+    """What the algorithm learnt from the stage's rollouts, as it wrote it."""
+    experts: dict[str, JSONObject] = field(default_factory=dict)
+    """Task → the stage's expert trajectory for it: its id, its length, the step it was made in."""
     results: list[JSONObject] = field(default_factory=list)
     """The finished stages' results."""
     finished: bool = False

@@ -1,4 +1,4 @@
-"""Prepares the model folder that a run starts from, with sample demonstrations for sources that want them."""
+"""Prepares the model folders that a run starts from, with sample demonstrations for sources that want them."""
 
 import asyncio
 import shutil
@@ -12,13 +12,13 @@ from tumbler.contracts.model import ModelSource
 from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.contracts.values import Message
 from tumbler.plugins import PluginHost
-from tumbler.registry import ResolvedRun
+from tumbler.registry import ResolvedComponent, ResolvedRun
 from tumbler.rollout.runner import LocalEpisodeRunner, NamedEnvironment
 from tumbler.run.assembly import environment_key, episode_parts
 from tumbler.run.folder import RunFolder, RunState
 from tumbler.seeding import derive_seed
 
-__all__ = ["prepare_model"]
+__all__ = ["ModelMaker"]
 
 _SAMPLES = 256
 """Demonstrations shown to a model source; enough for every common word of an environment to occur often."""
@@ -26,30 +26,61 @@ _AT_ONCE = 32
 """Demonstrations made at a time; each may hold a sandbox."""
 
 
-async def prepare_model(
-    resolved: ResolvedRun,
-    folder: RunFolder,
-    state: RunState,
-    host: PluginHost,
-    environments: dict[str, NamedEnvironment],
-    sandboxes: SandboxBackend | None,
-) -> Path:
-    """Return the model folder, prepared once for the run; an empty one if the run names no model."""
-    if state.model is not None:
-        return Path(state.model)
-    place = folder.path / "model"
-    if resolved.model is None:
-        place.mkdir(exist_ok=True)
-        return place
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    source = cast("ModelSource", resolved.model.build(host))
-    texts = _Demonstrations(resolved, host, environments, sandboxes, asyncio.get_running_loop())
-    seed = derive_seed(resolved.seed, "model") % 2**31
-    prepared = await asyncio.to_thread(source.prepare, place, texts=texts, seed=seed)
-    state.model = str(prepared.resolve())
-    folder.write_state(state)
-    return prepared
+class ModelMaker:
+    """Prepares model folders, each once for the run; what it has prepared is in the run's state."""
+
+    def __init__(
+        self,
+        resolved: ResolvedRun,
+        folder: RunFolder,
+        state: RunState,
+        host: PluginHost,
+        environments: dict[str, NamedEnvironment],
+        sandboxes: SandboxBackend | None,
+    ) -> None:
+        """Prepare what `resolved` names in `folder`."""
+        self._resolved = resolved
+        self._folder = folder
+        self._state = state
+        self._host = host
+        self._environments = environments
+        self._sandboxes = sandboxes
+
+    async def model(self) -> Path:
+        """Return the model folder that the run starts from; an empty one if the run names no model."""
+        if self._state.model is not None:
+            return Path(self._state.model)
+        if self._resolved.model is None:
+            place = self._folder.path / "model"
+            place.mkdir(exist_ok=True)
+            return place
+        prepared = await self._prepare(self._resolved.model, "model")
+        self._state.model = str(prepared.resolve())
+        self._folder.write_state(self._state)
+        return prepared
+
+    async def teacher(self) -> Path:
+        """Return the teacher's model folder; the one that the run starts from if the run names none for it."""
+        component = self._resolved.rl.experts.teacher_model
+        if component is None:
+            return await self.model()
+        if self._state.teacher is not None:
+            return Path(self._state.teacher)
+        prepared = await self._prepare(component, "teacher")
+        self._state.teacher = str(prepared.resolve())
+        self._folder.write_state(self._state)
+        return prepared
+
+    async def _prepare(self, component: ResolvedComponent, name: str) -> Path:
+        place = self._folder.path / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        source = cast("ModelSource", component.build(self._host))
+        loop = asyncio.get_running_loop()
+        texts = _Demonstrations(self._resolved, self._host, self._environments, self._sandboxes, loop)
+        # One seed for both: sources that make a tokenizer from the texts then make the same one.
+        seed = derive_seed(self._resolved.seed, "model") % 2**31
+        return await asyncio.to_thread(source.prepare, place, texts=texts, seed=seed)
 
 
 class _Demonstrations:

@@ -2,20 +2,22 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 
-from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState
+from tumbler.contracts.algorithm import Algorithm, Group
 from tumbler.contracts.batch import CreditedTrajectory
-from tumbler.contracts.environment import ExpertEnvironment, Task
-from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.training import StepReport
-from tumbler.errors import ContractError
+from tumbler.contracts.values import JSON
 from tumbler.observers import StepMetrics
-from tumbler.rollout.scheduler import Collected
-from tumbler.run.assembly import environment_key
-from tumbler.run.statistics import summarise_rollouts
+from tumbler.run.credit import credit_groups
+from tumbler.run.experts import ExpertBook
+from tumbler.run.files import write_json
+from tumbler.run.learning import crucial_chunks, learnt_state, observe, restore
+from tumbler.run.rolling import RolledStep, StepRollouts
+from tumbler.run.statistics import summarise_anchors, summarise_rollouts
+from tumbler.run.tasks import StepTasks
 from tumbler.run.workbench import Stage
-from tumbler.trajectory import Trajectory
 
 __all__ = ["run_rl"]
 
@@ -24,115 +26,115 @@ _LOG = logging.getLogger("tumbler.run")
 
 async def run_rl(stage: Stage) -> None:
     """Run the stage from where the state stands."""
-    settings = stage.bench.resolved.rl
-    training = stage.bench.need_training()
-    if stage.bench.state.step == 0:
-        training.begin("rl", optimizer_steps=settings.steps * _updates(stage.bench.need_algorithm()))
-    await stage.bench.publish()
-    state, stopped = stage.bench.state, ""
-    for step in range(state.step, settings.steps):
-        await _step(stage, step)
-        if settings.collapse_patience and state.flat_steps >= settings.collapse_patience:
-            stopped = f"no spread of rewards in {state.flat_steps} steps: the policy has collapsed or cannot start"
-            _LOG.warning("%s stopped after step %d: %s", stage.info.label, step, stopped)
-            await stage.checkpoint()
-            break
-    stage.finish({"steps": state.step, "stopped": stopped, "checkpoint": state.checkpoint})
-
-
-async def _step(stage: Stage, step: int) -> None:
-    state = stage.bench.state
-    started = time.perf_counter()
+    settings, state = stage.bench.resolved.rl, stage.bench.state
     algorithm = stage.bench.need_algorithm()
-    planned, requests = await _plan(stage, step, algorithm)
-    collected = await stage.collect(requests)
-    groups = _groups(stage, step, planned, collected)
-    batch = _credit(algorithm, groups)
-    rolled = time.perf_counter()
-    report = await stage.bench.need_training().step(batch, algorithm)
-    trained = time.perf_counter()
+    if state.step == 0:
+        stage.bench.need_training().begin("rl", optimizer_steps=settings.steps * _updates(algorithm))
+    restore(algorithm, state.learnt)
     await stage.bench.publish()
-    used = [each.trajectory for each in batch]
+    tasks, book, stopped = StepTasks(stage, per_step=algorithm.tasks_per_step), ExpertBook(stage), ""
+    while state.step < settings.steps and not stopped:
+        stopped = _reason_to_stop(stage)
+        if stopped:
+            state.learnt = learnt_state(algorithm)
+            await stage.checkpoint()
+        else:
+            await _step(stage, state.step, tasks, book)
+    stage.finish({"steps": state.step, "stopped": stopped, "checkpoint": state.checkpoint, **_findings(stage)})
+
+
+def _reason_to_stop(stage: Stage) -> str:
+    settings, state = stage.bench.resolved.rl, stage.bench.state
+    if settings.token_budget and state.sampled_tokens >= settings.token_budget:
+        return f"{state.sampled_tokens} tokens are sampled, and the budget is {settings.token_budget}"
+    if settings.collapse_patience and state.flat_steps >= settings.collapse_patience:
+        reason = f"no spread of rewards in {state.flat_steps} steps: the policy has collapsed or cannot start"
+        _LOG.warning("%s stopped after %d steps: %s", stage.info.label, state.step, reason)
+        return reason
+    return ""
+
+
+async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> None:
+    state, algorithm = stage.bench.state, stage.bench.need_algorithm()
+    started = time.perf_counter()
+    rolled = await StepRollouts(stage, step, algorithm, tasks, book).roll_out()
+    observed = observe(algorithm, rolled.seen)
+    book.learn(step, (each for group in rolled.seen for each in group.trajectories))
+    batch = credit_groups(algorithm, rolled.kept)
+    collected = time.perf_counter()
+    report = await _train(stage, step, batch)
+    trained = time.perf_counter()
+    if (step + 1) % stage.bench.resolved.rl.publish_every == 0:
+        await stage.bench.publish()
     values = {
-        **summarise_rollouts(used),
-        **_failures(collected),
+        **_figures(rolled),
+        **observed,
         **report.metrics,
-        "time/rollout_s": rolled - started,
-        "time/train_s": trained - rolled,
+        "time/rollout_s": collected - started,
+        "time/train_s": trained - collected,
         "time/sync_s": time.perf_counter() - trained,
     }
     state.history = values
-    state.flat_steps = state.flat_steps + 1 if _is_flat(groups) else 0
+    state.sampled_tokens += sum(each.sampled_tokens for group in rolled.seen for each in group.trajectories)
+    state.flat_steps = state.flat_steps + 1 if _is_flat(rolled.seen) else 0
     stage.emit_step(StepMetrics(step=step, values=values, samples=report.samples))
-    await _write_down(stage, step, report, used, last=step + 1 == stage.bench.resolved.rl.steps)
+    await _write_down(stage, step, report, batch, rolled)
 
 
-async def _plan(stage: Stage, step: int, algorithm: Algorithm) -> tuple[Sequence[PlannedGroup], list[RolloutRequest]]:
-    """Return the step's groups and their requests, group by group."""
-    env = stage.bench.resolved.rl.env
-    tasks = await stage.bench.tasks(env, "train", algorithm.tasks_per_step, stage.seed("tasks", step))
-    experts = await _experts(stage, step, tasks) if algorithm.wants_experts else {}
-    state = PlanState(step=step, seed=stage.seed("plan", step), experts=experts.get, history=stage.bench.state.history)
-    planned = algorithm.plan(tasks, state).groups
-    if not planned:
-        raise ContractError(f"the algorithm planned no rollouts for step {step} from {len(tasks)} tasks")
-    requests = [
-        stage.request(env, group.task, f"{step}/{index}/{member}", group=f"{step}/{index}", anchor=group.anchor)
-        for index, group in enumerate(planned)
-        for member in range(group.size)
-    ]
-    return planned, requests
+async def _train(stage: Stage, step: int, batch: Sequence[CreditedTrajectory]) -> StepReport:
+    if not batch:
+        _LOG.warning("%s step %d trains nothing: no trajectory was kept", stage.info.label, step)
+        return StepReport(optimizer_steps=0, metrics={})
+    return await stage.bench.need_training().step(batch, stage.bench.need_algorithm())
 
 
-async def _experts(stage: Stage, step: int, tasks: Sequence[Task]) -> dict[str, Trajectory]:
-    """Return a successful expert trajectory for each task whose expert succeeds; none without an expert."""
-    env = stage.bench.resolved.rl.env
-    if not isinstance(stage.bench.environments[environment_key(env)], ExpertEnvironment):
-        return {}
-    requests = [stage.request(env, task, f"{step}/expert-{index}", expert=True) for index, task in enumerate(tasks)]
-    collected = await stage.collect(requests)
-    found = [each for group in collected.trajectories.values() for each in group]
-    return {each.header.task: each for each in found if each.success}
+async def _write_down(
+    stage: Stage, step: int, report: StepReport, batch: Sequence[CreditedTrajectory], rolled: RolledStep
+) -> None:
+    settings = stage.bench.resolved.rl
+    due = stage.checkpoint_due(step, steps=settings.steps, every=settings.checkpoint_every)
+    if due:
+        stage.bench.state.learnt = learnt_state(stage.bench.need_algorithm())
+    await stage.finish_step(
+        step,
+        report.optimizer_steps,
+        [each.trajectory.id for each in batch],
+        checkpoint=due,
+        dropped=rolled.collected.dropped,
+        refused=rolled.refused,
+    )
 
 
-def _groups(stage: Stage, step: int, planned: Sequence[PlannedGroup], collected: Collected) -> list[Group]:
-    groups = []
-    for index, plan in enumerate(planned):
-        name = f"{stage.info.label}/{step}/{index}"
-        trajectories = tuple(each for each in collected.trajectories[name] if each.judged)
-        if trajectories:
-            groups.append(Group(id=name, task_id=plan.task.id, trajectories=trajectories, anchor=plan.anchor))
-    return groups
-
-
-def _credit(algorithm: Algorithm, groups: Sequence[Group]) -> list[CreditedTrajectory]:
-    batch: list[CreditedTrajectory] = []
-    for group in groups:
-        credited = algorithm.credit(group)
-        shape = [len(each) for each in credited]
-        expected = [len(each.chunks) for each in group.trajectories]
-        if shape != expected:
-            raise ContractError(
-                f"the algorithm credited {shape} chunks in group {group.id}, whose trajectories have {expected}"
-            )
-        batch.extend(
-            CreditedTrajectory(trajectory=trajectory, credits=tuple(each))
-            for trajectory, each in zip(group.trajectories, credited, strict=True)
-        )
-    return batch
-
-
-async def _write_down(stage: Stage, step: int, report: StepReport, used: Sequence[Trajectory], *, last: bool) -> None:
-    due = last or (step + 1) % stage.bench.resolved.rl.checkpoint_every == 0
-    await stage.finish_step(step, report.optimizer_steps, [each.id for each in used], checkpoint=due)
-
-
-def _failures(collected: Collected) -> dict[str, float]:
+def _figures(rolled: RolledStep) -> dict[str, float]:
+    collected = rolled.collected
+    dropped = sum(collected.dropped.values())
     return {
+        **summarise_rollouts([each for group in rolled.seen for each in group.trajectories]),
+        **summarise_anchors(rolled.seen),
         "rollout/infra_failed": float(collected.failures),
         "rollout/rerolled": float(collected.failures - collected.lost),
         "rollout/lost": float(collected.lost),
+        "rollout/dropped": float(dropped),
+        "rollout/refused_groups": float(sum(rolled.refused.values())),
+        "rollout/replaced_groups": float(rolled.replaced),
     }
+
+
+def _findings(stage: Stage) -> dict[str, JSON]:
+    """Return what the whole stage found out, for its result: what was refused, and which chunks are crucial."""
+    found: dict[str, JSON] = {}
+    steps = stage.journal.used()
+    for name, reasons in (
+        ("dropped", sum((Counter(each.dropped) for each in steps), Counter())),
+        ("refused", sum((Counter(each.refused) for each in steps), Counter())),
+    ):
+        if reasons:
+            found[name] = dict(sorted(reasons.items()))
+    crucial = crucial_chunks(stage.bench.state.learnt)
+    if crucial is not None:
+        write_json(stage.bench.folder.stage(stage.info.label) / "crucial.json", crucial)
+        found["crucial"] = crucial
+    return found
 
 
 def _is_flat(groups: Sequence[Group]) -> bool:

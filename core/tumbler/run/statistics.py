@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from tumbler.contracts.algorithm import Group
 from tumbler.contracts.values import JSON
 from tumbler.trajectory import Trajectory
 
-__all__ = ["summarise_evaluation", "summarise_rollouts", "wilson_interval"]
+__all__ = ["summarise_anchors", "summarise_evaluation", "summarise_rollouts", "wilson_interval"]
+
+_QUARTERS = 4
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -53,7 +56,6 @@ def summarise_rollouts(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "rollout/tokens": _mean([each.sampled_tokens for each in judged]),
         "rollout/errored_share": _mean([chunk.errored for each in judged for chunk in each.chunks if chunk.sampled]),
         "rollout/truncated": float(sum(each.status == "truncated" for each in judged)),
-        "rollout/dropped": float(sum(each.status == "dropped" for each in trajectories)),
     }
     if free:
         values["rollout/success_from_start"] = _mean([bool(each.success) for each in free])
@@ -62,6 +64,25 @@ def summarise_rollouts(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     phases = {phase for each in judged for phase in each.seconds}
     for phase in sorted(phases):
         values[f"time/{phase}_s"] = _mean([each.seconds.get(phase, 0.0) for each in judged])
+    return values
+
+
+def summarise_anchors(groups: Sequence[Group]) -> dict[str, float]:
+    """Return the `rollout/` figures by anchor: how many, and success where each quarter of the expert was replayed.
+
+    The first quarter (`q1`) holds anchors with less than a fourth of the expert's chunks before them: those
+    rollouts have most left to do. Only the quarters that occur are there.
+    """
+    outcomes: dict[int, list[bool]] = {}
+    for group in groups:
+        if group.anchor is not None:
+            share = group.anchor.chunk / max(len(group.anchor.expert.chunks), 1)
+            quarter = min(int(share * _QUARTERS), _QUARTERS - 1) + 1
+            outcomes.setdefault(quarter, []).extend(bool(each.success) for each in group.trajectories)
+    values = {"rollout/anchors": float(sum(group.anchor is not None for group in groups))} if outcomes else {}
+    for quarter, found in sorted(outcomes.items()):
+        values[f"rollout/success_anchor_q{quarter}"] = _mean(found)
+        values[f"rollout/episodes_anchor_q{quarter}"] = float(len(found))
     return values
 
 

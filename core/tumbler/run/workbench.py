@@ -161,6 +161,7 @@ class Stage:
         state.learnt = {}
         state.experts = {}
         state.flat_steps = 0
+        state.sampled_tokens = 0
         state.seconds = time.monotonic() - self.bench.started
         self.bench.folder.write_state(state)
         self.bench.host.observers.emit("tumbler_stage_finished", run=self.bench.info, stage=self.info, result=entry)

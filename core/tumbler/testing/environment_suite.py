@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,45 +10,29 @@ from tumbler.contracts.environment import (
     Environment,
     EnvironmentCapabilities,
     ExpertEnvironment,
-    Observation,
     StepResult,
     Task,
     Verdict,
 )
 from tumbler.contracts.sandbox import SandboxBackend, SandboxSpec
 from tumbler.contracts.values import JSON, ToolCall
+from tumbler.testing.environment_episodes import Build, Played, episode, play
+from tumbler.testing.environment_resuming import ResumingTests
 from tumbler.testing.memory_sandbox import MemorySandboxBackend
-from tumbler.testing.suite import ContractSuite, asynchronous
+from tumbler.testing.suite import asynchronous
 
 __all__ = ["EnvironmentSuite"]
 
-Build = Callable[[], Environment]
-
 SPLITS = ("train", "held-out")
 _TASKS = 4
-_LONGEST = 500
-"""Actions after which an expert is taken to go round in circles."""
 _ODD: tuple[JSON, ...] = (None, True, -1, 1e300, "", "\0", "é" * 5000, [], [[1]], {}, {"x": None})
 
 
-@dataclass
-class _Played:
-    """What one episode brought."""
-
-    calls: list[ToolCall] = field(default_factory=list)
-    seen: list[tuple[object, ...]] = field(default_factory=list)
-    verdict: Verdict | None = None
-
-    def note(self, result: StepResult) -> None:
-        """Keep what a policy or a reward can depend on."""
-        self.seen.append((result.observation, result.reward, result.terminated, result.truncated, result.errored))
-
-
-class EnvironmentSuite(ContractSuite):
+class EnvironmentSuite(ResumingTests):
     """Subclass it with the fixture `make_environment`.
 
     An environment that needs a sandbox gets one in memory, with no commands to speak of; give it a
-    real one with the fixture `sandboxes`. Tests of an expert are skipped where there is none.
+    real one with the fixture `sandboxes`. Tests of an expert, and of resuming, are skipped where there is none.
     """
 
     @pytest.fixture
@@ -127,7 +109,7 @@ class EnvironmentSuite(ContractSuite):
         self, make_environment: Build, sandboxes: SandboxBackend
     ) -> None:
         """Otherwise every policy looks good."""
-        async with _episode(make_environment(), sandboxes) as (environment, _observation, _task):
+        async with episode(make_environment(), sandboxes) as (environment, _observation, _task):
             verdict = await environment.verify()
             assert not verdict.success and verdict.reward <= 0, f"doing nothing was judged {verdict}"
 
@@ -136,7 +118,7 @@ class EnvironmentSuite(ContractSuite):
         self, make_environment: Build, sandboxes: SandboxBackend
     ) -> None:
         """It counts as an error of the turn, and the episode goes on."""
-        async with _episode(make_environment(), sandboxes) as (environment, _observation, _task):
+        async with episode(make_environment(), sandboxes) as (environment, _observation, _task):
             result = await environment.step(ToolCall(name="no-such-tool"))
             assert isinstance(result, StepResult) and result.observation, "say what is wrong with the call"
             assert result.errored, "a call of a tool that does not exist must be marked as errored"
@@ -147,7 +129,7 @@ class EnvironmentSuite(ContractSuite):
         for tool in make_environment().tools():
             for arguments in _odd_arguments(tool.parameters):
                 call = ToolCall(name=tool.name, arguments=arguments)
-                async with _episode(make_environment(), sandboxes) as (environment, _observation, _task):
+                async with episode(make_environment(), sandboxes) as (environment, _observation, _task):
                     result = await environment.step(call)
                     assert isinstance(result, StepResult), f"{call} was answered with {result!r}"
                     assert isinstance(result.observation, str) and math.isfinite(result.reward), f"{call}: {result}"
@@ -155,7 +137,7 @@ class EnvironmentSuite(ContractSuite):
     @asynchronous
     async def test_a_verdict_is_consistent(self, make_environment: Build, sandboxes: SandboxBackend) -> None:
         """The reward is positive only if the task was solved, and the details are JSON."""
-        for played in [await _play(make_environment, sandboxes, acting=acting) for acting in (False, True)]:
+        for played in [await play(make_environment, sandboxes, acting=acting) for acting in (False, True)]:
             verdict = played.verdict
             assert isinstance(verdict, Verdict) and math.isfinite(verdict.reward)
             assert verdict.success or verdict.reward <= 0, f"a failure was rewarded: {verdict}"
@@ -165,7 +147,7 @@ class EnvironmentSuite(ContractSuite):
     async def test_closing_is_safe_at_any_time(self, make_environment: Build, sandboxes: SandboxBackend) -> None:
         """Before a reset, within an episode, and twice."""
         await make_environment().close()
-        async with _episode(make_environment(), sandboxes) as (environment, _observation, _task):
+        async with episode(make_environment(), sandboxes) as (environment, _observation, _task):
             await environment.close()
             await environment.close()
 
@@ -174,8 +156,8 @@ class EnvironmentSuite(ContractSuite):
         """Equal seeds and equal calls give equal observations, so that rollouts can start from an anchor."""
         if not make_environment().capabilities.replayable:
             pytest.skip("the environment does not claim to be replayable")
-        first = await _play(make_environment, sandboxes)
-        again = await _play(make_environment, sandboxes, calls=first.calls)
+        first = await play(make_environment, sandboxes)
+        again = await play(make_environment, sandboxes, calls=first.calls)
         assert first.seen == again.seen, "equal calls gave other observations, rewards or flags"
 
     @asynchronous
@@ -183,11 +165,11 @@ class EnvironmentSuite(ContractSuite):
         """The core builds one instance for each concurrent episode; what they share must not change."""
         if not make_environment().capabilities.replayable:
             pytest.skip("the environment does not claim to be replayable")
-        alone = await _play(make_environment, sandboxes)
-        beside = _Played()
+        alone = await play(make_environment, sandboxes)
+        beside = Played()
         async with (
-            _episode(make_environment(), sandboxes) as (environment, observation, _task),
-            _episode(make_environment(), sandboxes, seed=17, index=1) as (other, _other_observation, _other_task),
+            episode(make_environment(), sandboxes) as (environment, observation, _task),
+            episode(make_environment(), sandboxes, seed=17, index=1) as (other, _other_observation, _other_task),
         ):
             beside.seen.append((observation.text,))
             over = False
@@ -204,7 +186,7 @@ class EnvironmentSuite(ContractSuite):
         _expert_of(make_environment())
         for split in SPLITS:
             for index in range(_TASKS):
-                played = await _play(make_environment, sandboxes, split=split, index=index)
+                played = await play(make_environment, sandboxes, split=split, index=index)
                 assert played.verdict and played.verdict.success, f"the expert failed {split} task {index}"
 
     @asynchronous
@@ -213,7 +195,7 @@ class EnvironmentSuite(ContractSuite):
     ) -> None:
         """Anchors of one expert are shared by a group of rollouts."""
         _expert_of(make_environment())
-        once, again = [(await _play(make_environment, sandboxes)).calls for _ in range(2)]
+        once, again = [(await play(make_environment, sandboxes)).calls for _ in range(2)]
         assert once == again, "two experts with one seed called differently"
 
 
@@ -231,67 +213,3 @@ def _odd_arguments(parameters: object) -> Sequence[dict[str, JSON]]:
     """Return arguments that no schema asks for: none, unknown ones, and each declared one with an odd value."""
     properties = parameters.get("properties", {}) if isinstance(parameters, dict) else {}
     return [{}, {"no such argument": 1}, *({name: odd} for name in properties for odd in _ODD)]
-
-
-@asynccontextmanager
-async def _episode(
-    environment: Environment, sandboxes: SandboxBackend, *, split: str = "train", index: int = 0, seed: int = 5
-) -> AsyncIterator[tuple[Environment, Observation, Task]]:
-    """Reset the environment on a task, in a sandbox if it asks for one, and clean up afterwards."""
-    tasks = await environment.tasks(split, count=index + 1, seed=1)
-    task = tasks[index % len(tasks)]
-    spec = environment.sandbox_spec(task)
-    if spec is None:
-        observation = await environment.reset(task, seed=seed, sandbox=None)
-        try:
-            yield environment, observation, task
-        finally:
-            await environment.close()
-        return
-    await sandboxes.start()
-    sandbox = await sandboxes.create(spec)
-    try:
-        observation = await environment.reset(task, seed=seed, sandbox=sandbox)
-        yield environment, observation, task
-    finally:
-        await environment.close()
-        await sandbox.delete()
-
-
-async def _play(
-    build: Build,
-    sandboxes: SandboxBackend,
-    *,
-    calls: Sequence[ToolCall] | None = None,
-    acting: bool = True,
-    split: str = "train",
-    index: int = 0,
-) -> _Played:
-    """Play one episode: the calls given, else the expert's, else one call of each tool; none unless `acting`."""
-    played = _Played()
-    async with _episode(build(), sandboxes, split=split, index=index) as (environment, observation, task):
-        assert isinstance(observation, Observation), f"reset returned {observation!r}"
-        played.seen.append((observation.text,))
-        if acting and calls is None and isinstance(environment, ExpertEnvironment):
-            await _follow_expert(environment, environment, task, observation, played)
-        elif acting:
-            for call in calls if calls is not None else [ToolCall(name=tool.name) for tool in environment.tools()]:
-                played.calls.append(call)
-                played.note(await environment.step(call))
-        played.verdict = await environment.verify()
-    return played
-
-
-async def _follow_expert(
-    environment: Environment, teacher: ExpertEnvironment, task: Task, observation: Observation, played: _Played
-) -> None:
-    expert = teacher.expert(task, seed=2)
-    action = expert.act(observation.text)
-    while action is not None:
-        assert len(played.calls) < _LONGEST, f"the expert did not finish within {_LONGEST} actions"
-        played.calls.append(action.call)
-        result = await environment.step(action.call)
-        played.note(result)
-        if result.terminated or result.truncated:
-            return
-        action = expert.act(result.observation)

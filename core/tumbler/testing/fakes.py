@@ -20,7 +20,7 @@ from tumbler.contracts.environment import (
 )
 from tumbler.contracts.inference import GenerateRequest, Generation, TextTokenizer, WeightUpdate
 from tumbler.contracts.sandbox import Sandbox, SandboxSpec
-from tumbler.contracts.values import JSONObject, Message, ToolCall, ToolSpec
+from tumbler.contracts.values import JSON, JSONObject, Message, ToolCall, ToolSpec
 from tumbler.errors import InferenceError
 from tumbler.seeding import derive_seed
 
@@ -173,6 +173,19 @@ class TwoStepEnvironment:
 
     async def close(self) -> None:
         """Hold nothing."""
+
+    async def state(self) -> JSON:
+        """Return what was said."""
+        return {"said": self._said}
+
+    async def resume(self, task: Task, *, seed: int, sandbox: Sandbox | None, state: JSON) -> None:
+        """Go on where that had been said."""
+        await self.reset(task, seed=seed, sandbox=sandbox)
+        self._said = str(state["said"]) if isinstance(state, Mapping) else ""
+
+    async def fingerprint(self) -> str:
+        """Return a digest of the word and of what was said."""
+        return hashlib.sha256(f"{self._word}/{self._said}".encode()).hexdigest()
 
     def expert(self, task: Task, *, seed: int) -> "TwoStepExpert":
         """Return an expert that looks and says."""

@@ -44,7 +44,7 @@ class Header:
     seed: int = 0
     group: str = ""
     anchor: AnchorRef | None = None
-    source: Literal["policy", "expert"] = "policy"
+    source: Literal["policy", "expert", "teacher"] = "policy"
     tokenizer: str = ""
     """Fingerprint of the tokenizer and chat template."""
     temperature: float = 1.0
@@ -113,7 +113,7 @@ class Trajectory:
     status: Status = "completed"
     status_reason: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall time by phase: sandbox, reset, model, tools, verify."""
+    """Wall time by phase: anchor (waiting for its preparation), sandbox, reset, model, tools, verify."""
     details: Mapping[str, JSON] = field(default_factory=dict)
     """The verdict's details and the agent's outcome."""
 

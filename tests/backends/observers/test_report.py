@@ -94,6 +94,15 @@ def test_every_measured_metric_is_plotted_also_unknown_ones(finished_run: RunInf
     assert "Curriculum" in page.text("h3")
 
 
+def test_success_by_anchor_and_both_histograms_have_plots_of_their_own(finished_run: RunInfo) -> None:
+    page = report(finished_run.folder)
+    shown = page.text("span").splitlines()
+    for title in ("Success by anchor", "Chunk importance ratios", "Engine mismatch of the chunks", "Refused groups"):
+        assert shown.count(title) == 1
+    assert "last quarter" in shown
+    assert "first quarter" not in shown, "no rollout began there"
+
+
 def test_tooltips_hold_the_values_of_the_steps(finished_run: RunInfo) -> None:
     page = report(finished_run.folder)
     last = read_run_source(finished_run.folder).steps[-1]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -136,4 +137,102 @@ async def test_an_error_cancels_what_is_in_flight(make_request: RequestMaker) ->
     execution = Execution(answer)
     with pytest.raises(RuntimeError, match="broken backend"):
         await Scheduler(execution, attempts=1, failure_share=0).collect(requests(make_request), known={}, report=ignore)
+    assert execution.flying == 0
+
+
+async def test_a_rejected_rollout_is_dropped_and_starts_again_with_another_seed(make_request: RequestMaker) -> None:
+    seeds: list[int] = []
+
+    def answer(request: RolloutRequest) -> Trajectory:
+        seeds.append(request.seed)
+        return finished(request)
+
+    reported: list[tuple[str, str]] = []
+
+    async def report(trajectory: Trajectory) -> None:
+        reported.append((trajectory.id, trajectory.status))
+
+    collected = await Scheduler(Execution(answer), attempts=3, failure_share=0).collect(
+        [make_request("0/0", group="0")],
+        known={},
+        report=report,
+        reject=lambda trajectory: "" if trajectory.id.endswith("~2") else "odd",
+    )
+    assert reported == [("0/0", "dropped"), ("0/0~1", "dropped"), ("0/0~2", "completed")]
+    assert len(set(seeds)) == 3
+    assert collected.dropped == {"odd": 2}
+    assert (collected.failures, collected.lost) == (0, 0)
+    assert [each.id for each in collected.trajectories["0"]] == ["0/0~2"]
+
+
+async def test_a_rollout_that_starts_again_keeps_its_place(make_request: RequestMaker) -> None:
+    execution = Execution(finished)
+    execution.capacity = 1
+    await Scheduler(execution, attempts=2, failure_share=0).collect(
+        requests(make_request, groups=2, size=1),
+        known={},
+        report=ignore,
+        reject=lambda trajectory: "odd" if trajectory.id == "0/0" else "",
+    )
+    assert execution.submitted == ["0/0", "0/0~1", "1/0"]
+
+
+async def test_a_recorded_drop_is_not_run_again(make_request: RequestMaker) -> None:
+    (wanted,) = requests(make_request, groups=1, size=1)
+    known = {"0/0": replace(finished(wanted), status="dropped", status_reason="odd")}
+    execution = Execution(finished)
+    collected = await Scheduler(execution, attempts=2, failure_share=0).collect([wanted], known=known, report=ignore)
+    assert execution.submitted == ["0/0~1"]
+    assert collected.dropped == {"odd": 1}
+
+
+async def test_what_follows_a_group_starts_while_others_still_run(make_request: RequestMaker) -> None:
+    release = asyncio.Event()
+
+    class Slow(Execution):
+        async def submit(self, request: RolloutRequest) -> Trajectory:
+            if request.group == "slow":
+                await release.wait()
+            if request.group == "next":
+                release.set()
+            return await super().submit(request)
+
+    async def follow(group: str, trajectories: object) -> list[RolloutRequest]:
+        return [make_request("next/0", group="next")] if group == "0" else []
+
+    wanted = [make_request("slow/0", group="slow"), make_request("0/0", group="0")]
+    collected = await asyncio.wait_for(
+        Scheduler(Slow(finished), attempts=1, failure_share=0).collect(wanted, known={}, report=ignore, follow=follow),
+        timeout=20,
+    )
+    assert list(collected.trajectories) == ["slow", "0", "next"], "in the order of the requests, not of the finish"
+    assert collected.requested == 3
+
+
+async def test_calls_that_overlap_share_the_capacity(make_request: RequestMaker) -> None:
+    execution = Execution(finished)
+    scheduler = Scheduler(execution, attempts=1, failure_share=0)
+
+    async def follow(group: str, trajectories: object) -> list[RolloutRequest]:
+        await scheduler.collect(
+            [make_request(f"{group}/more/{index}", group=f"{group}/more") for index in range(3)],
+            known={},
+            report=ignore,
+        )
+        return []
+
+    await scheduler.collect(requests(make_request), known={}, report=ignore, follow=follow)
+    assert len(execution.submitted) == 24
+    assert execution.most == 3
+
+
+async def test_an_error_in_what_follows_ends_the_call(make_request: RequestMaker) -> None:
+    async def follow(group: str, trajectories: object) -> list[RolloutRequest]:
+        raise RuntimeError("no more tasks")
+
+    execution = Execution(finished)
+    with pytest.raises(RuntimeError, match="no more tasks"):
+        await Scheduler(execution, attempts=1, failure_share=0).collect(
+            requests(make_request), known={}, report=ignore, follow=follow
+        )
     assert execution.flying == 0

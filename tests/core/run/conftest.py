@@ -1,5 +1,6 @@
 """A run of fakes, carried out by the real run code through the real host and registry."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun, load_registry, resolve_run
+from tumbler.run.execute import execute_run
+from tumbler.run.folder import RunFolder
 
 REGISTRY = """
 schema = 1
@@ -54,3 +57,31 @@ def resolve(site: Path, host: PluginHost) -> Callable[..., ResolvedRun]:
         return resolve_run(load_registry(site / "registry.toml", overrides), "small", host)
 
     return resolve
+
+
+@pytest.fixture
+def interrupt() -> Callable[[ResolvedRun, Path, PluginHost, int], None]:
+    """Start a run and cancel it, as a signal does, when so many episodes are written down."""
+    return lambda *given: asyncio.run(_interrupted(*given))
+
+
+async def _interrupted(resolved: ResolvedRun, path: Path, host: PluginHost, episodes: int) -> None:
+    """Start the run and cancel it, as a signal does, when so many episodes are written down."""
+    import tumbler_fake_run
+
+    folder = RunFolder(path)
+    state = folder.create(resolved.to_json())
+    task = asyncio.ensure_future(execute_run(resolved, folder, state, host))
+    left = episodes
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            task.cancel()
+
+    tumbler_fake_run.LISTENERS.append(count)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    tumbler_fake_run.LISTENERS.remove(count)
+    folder.close()

@@ -1,24 +1,24 @@
 """A whole run: its stages, its folder, its results, and going on after any interruption."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tumbler.errors import RunError, RunFolderError, TooManyFailuresError
+from tumbler.errors import RegistryError, RunError, RunFolderError, TooManyFailuresError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun
 from tumbler.run.command import resume_run, start_run
-from tumbler.run.execute import execute_run
 from tumbler.run.folder import RunFolder
 from tumbler.run.journal import StageJournal
 from tumbler.trajectory import verify_trajectory
 
 Resolve = Callable[..., ResolvedRun]
+Interrupt = Callable[[ResolvedRun, Path, PluginHost, int], None]
 
 
 def seen(folder: Path) -> list[str]:
@@ -70,35 +70,13 @@ def test_the_model_source_is_shown_demonstrations(resolve: Resolve, host: Plugin
     assert all("@look" in text and "word: " in text for text in texts)
 
 
-async def interrupted(resolved: ResolvedRun, path: Path, host: PluginHost, episodes: int) -> None:
-    """Start the run and cancel it, as a signal does, when so many episodes are written down."""
-    import tumbler_fake_run
-
-    folder = RunFolder(path)
-    state = folder.create(resolved.to_json())
-    task = asyncio.ensure_future(execute_run(resolved, folder, state, host))
-    left = episodes
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            task.cancel()
-
-    tumbler_fake_run.LISTENERS.append(count)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    tumbler_fake_run.LISTENERS.remove(count)
-    folder.close()
-
-
 @pytest.mark.parametrize("episodes", [1, 9, 10, 17, 22, 25, 31, 44, 50, 52, 60])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    resolve: Resolve, host: PluginHost, tmp_path: Path, episodes: int
+    resolve: Resolve, host: PluginHost, tmp_path: Path, interrupt: Interrupt, episodes: int
 ) -> None:
     resolved = resolve("envs.two-step.delay=0.002")
     whole = start_run(resolved, tmp_path / "whole", host)
-    asyncio.run(interrupted(resolved, tmp_path / "cut", host, episodes))
+    interrupt(resolved, tmp_path / "cut", host, episodes)
     before = {path.parent.name: path.read_bytes() for path in (tmp_path / "cut").glob("stages/*/trajectories.jsonl")}
     resumed = resume_run(tmp_path / "cut", host)
     assert {**whole, "seconds": 0} == {**resumed, "seconds": 0}
@@ -107,9 +85,11 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
         assert (tmp_path / "cut/stages" / label / "trajectories.jsonl").read_bytes().startswith(content)
 
 
-def test_no_trajectory_is_used_in_two_steps_of_rl(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
+def test_no_trajectory_is_used_in_two_steps_of_rl(
+    resolve: Resolve, host: PluginHost, tmp_path: Path, interrupt: Interrupt
+) -> None:
     resolved = resolve("envs.two-step.delay=0.002")
-    asyncio.run(interrupted(resolved, tmp_path / "cut", host, 40))
+    interrupt(resolved, tmp_path / "cut", host, 40)
     resume_run(tmp_path / "cut", host)
     journal = StageJournal(tmp_path / "cut/stages/3-rl")
     used = Counter(each for step in journal.used() for each in step.trajectories)
@@ -158,9 +138,9 @@ def test_two_processes_cannot_work_on_one_folder(resolve: Resolve, host: PluginH
 
 
 def test_a_torn_last_line_is_cut_off_and_the_episode_run_again(
-    resolve: Resolve, host: PluginHost, tmp_path: Path
+    resolve: Resolve, host: PluginHost, tmp_path: Path, interrupt: Interrupt
 ) -> None:
-    asyncio.run(interrupted(resolve("envs.two-step.delay=0.002"), tmp_path / "cut", host, 5))
+    interrupt(resolve("envs.two-step.delay=0.002"), tmp_path / "cut", host, 5)
     path = tmp_path / "cut/stages/1-sft/trajectories.jsonl"
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 3)
@@ -184,3 +164,66 @@ def test_experts_that_never_succeed_stop_the_run_with_the_reason(
 ) -> None:
     with pytest.raises(RunError, match="nothing to imitate"):
         start_run(resolve("runs.small.limits.turns=1"), tmp_path / "run", host)
+
+
+def test_a_folder_of_the_time_before_experts_were_kept_is_resumed(
+    resolve: Resolve, host: PluginHost, tmp_path: Path, interrupt: Interrupt
+) -> None:
+    resolved = resolve("envs.two-step.delay=0.002")
+    whole = start_run(resolved, tmp_path / "whole", host)
+    interrupt(resolved, tmp_path / "cut", host, 40)
+    state = json.loads((tmp_path / "cut/state.json").read_text())
+    run = json.loads((tmp_path / "cut/run.json").read_text())
+    for key in ("learnt", "experts", "teacher", "sampled_tokens"):
+        del state[key]
+    for key in ("experts", "pool", "max_replacements", "anchors", "token_budget", "publish_every"):
+        del run["rl"][key]
+    (tmp_path / "cut/state.json").write_text(json.dumps(state))
+    (tmp_path / "cut/run.json").write_text(json.dumps(run))
+    assert {**resume_run(tmp_path / "cut", host), "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_checkpoints_can_be_left_to_the_end(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
+    start_run(resolve("runs.small.sft.checkpoint_every=0", "runs.small.rl.checkpoint_every=0"), tmp_path / "run", host)
+    assert {each.name for each in (tmp_path / "run/checkpoints").iterdir()} == {"1-sft-7", "3-rl-5"}
+
+
+def test_a_whole_step_is_credited_at_once_if_the_algorithm_can(
+    resolve: Resolve, host: PluginHost, tmp_path: Path
+) -> None:
+    start_run(resolve("runs.small.algorithm='fake/whole'", "runs.small.stages=['rl']"), tmp_path / "run", host)
+    state = json.loads((tmp_path / "run/checkpoints/1-rl-5/state.json").read_text())
+    assert set(state["credits"]) == {2.0}
+
+
+def test_a_stage_ends_with_the_step_that_spends_its_tokens(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
+    whole = resolve("runs.small.stages=['rl']", "runs.small.rl.checkpoint_every=0")
+    start_run(whole, tmp_path / "whole", host)
+    tokens = Counter[str]()
+    for name, trajectory in StageJournal(tmp_path / "whole/stages/1-rl").known().items():
+        tokens[name.split("/")[1]] += trajectory.sampled_tokens
+    two_steps = tokens["0"] + tokens["1"]
+    for budget, steps in ((two_steps, 2), (two_steps + 1, 3), (1, 1), (0, 5)):
+        path = tmp_path / f"{budget}-{steps}"
+        results = start_run(replace(whole, rl=replace(whole.rl, token_budget=budget)), path, host)
+        entry = stage(results, "1-rl")
+        assert entry["steps"] == steps
+        assert bool(entry["stopped"]) == (steps < 5)
+        assert entry["checkpoint"] == f"checkpoints/1-rl-{steps}"
+
+
+def test_rollouts_are_stale_for_as_long_as_weights_are_not_published(
+    resolve: Resolve, host: PluginHost, tmp_path: Path
+) -> None:
+    late = resolve("runs.small.stages=['rl']", "runs.small.rl.publish_every=2", "runs.small.rl.checkpoint_every=2")
+    start_run(late, tmp_path / "run", host)
+    versions: dict[str, set[int | None]] = {}
+    for name, trajectory in StageJournal(tmp_path / "run/stages/1-rl").known().items():
+        found = versions.setdefault(name.split("/")[1], set())
+        found.update(chunk.policy_version for chunk in trajectory.chunks)
+    assert [versions[str(step)] for step in range(5)] == [{0}, {0}, {2}, {2}, {4}]
+
+
+def test_checkpoints_between_publications_are_refused(resolve: Resolve) -> None:
+    with pytest.raises(RegistryError, match="must be a multiple of publish_every"):
+        resolve("runs.small.rl.publish_every=3")

@@ -102,6 +102,31 @@ class EndlessExpert:
         return ExpertAction(call=ToolCall(name="look"))
 
 
+async def resumes_at_the_beginning(self, task, *, seed, sandbox, state):
+    await self.reset(task, seed=seed, sandbox=sandbox)
+
+
+async def resumes_with_another_word(self, task, *, seed, sandbox, state):
+    await TwoStepEnvironment.resume(self, task, seed=seed + 1, sandbox=sandbox, state=state)
+
+
+async def says_when_asked(self):
+    self._word += "!"
+    return {"said": self._said}
+
+
+async def tuple_state(self):
+    return {"said": self._said, "pair": (1, 2)}
+
+
+async def one_fingerprint(self):
+    return "always"
+
+
+async def random_fingerprint(self):
+    return str(random.random())
+
+
 ENVIRONMENTS = {
     "capabilities": ({"capabilities": None}, "test_it_says_what_it_needs"),
     "unequal": ({"tasks": unequal_tasks}, "test_equal_seeds_give_equal_tasks"),
@@ -122,6 +147,24 @@ ENVIRONMENTS = {
     "closes once": ({"close": closes_once}, "test_closing_is_safe_at_any_time"),
     "shared": ({"reset": shared_reset, "step": shared_step}, "test_two_episodes_do_not_see_each_other"),
     "lazy expert": ({"expert": lambda self, task, *, seed: FaultyExpert()}, "test_the_expert_solves_its_tasks"),
+    "resumes early": (
+        {"resume": resumes_at_the_beginning},
+        "test_a_resumed_episode_goes_on_as_the_first_one_does",
+    ),
+    "resumes elsewhere": (
+        {"resume": resumes_with_another_word, "fingerprint": one_fingerprint},
+        "test_a_resumed_episode_goes_on_as_the_first_one_does",
+    ),
+    "state leaves a trace": ({"state": says_when_asked}, "test_a_state_is_read_without_a_trace"),
+    "tuple state": ({"state": tuple_state}, "test_a_state_is_read_without_a_trace"),
+    "one fingerprint": (
+        {"fingerprint": one_fingerprint},
+        "test_equal_episodes_have_equal_fingerprints_and_others_not",
+    ),
+    "random fingerprint": (
+        {"fingerprint": random_fingerprint},
+        "test_equal_episodes_have_equal_fingerprints_and_others_not",
+    ),
     "endless expert": ({"expert": lambda self, task, *, seed: EndlessExpert()}, "test_the_expert_solves_its_tasks"),
 }
 

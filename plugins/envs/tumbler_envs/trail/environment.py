@@ -11,7 +11,7 @@ from tumbler.contracts.environment import (
     Verdict,
 )
 from tumbler.contracts.sandbox import Resources, Sandbox, SandboxSpec
-from tumbler.contracts.values import ToolCall, ToolSpec
+from tumbler.contracts.values import JSON, ToolCall, ToolSpec
 from tumbler.errors import ContractError
 from tumbler_envs.trail.expert import TrailExpert
 from tumbler_envs.trail.generation import generate_tasks
@@ -86,6 +86,22 @@ class TrailEnvironment:
             self._shell = SessionShell(await sandbox.session(), timeout=self._settings.command_timeout)
         return Observation()
 
+    async def state(self) -> JSON:
+        """Return the shell's state: its folder, variables, functions and the like; of the twin, the files written.
+
+        Raises `CapabilityError` where something runs in the background of the shell.
+        """
+        return await self._running()[1].state()
+
+    async def resume(self, task: Task, *, seed: int, sandbox: Sandbox | None, state: JSON) -> None:
+        """Open a shell over the copied files and bring it into that state."""
+        await self.reset(task, seed=seed, sandbox=sandbox)
+        await self._running()[1].restore(state)
+
+    async def fingerprint(self) -> str:
+        """Return a digest of the shell's state and of the files in the work folder."""
+        return await self._running()[1].fingerprint(WORKDIR)
+
     async def step(self, call: ToolCall) -> StepResult:
         """Run one command. A time-out and a shell that has ended are observations like any other."""
         shell = self._running()[1]
@@ -123,7 +139,8 @@ class TrailEnvironment:
 
     def expert(self, task: Task, *, seed: int) -> Expert:
         """Return a teacher that errs with the probability `noise`."""
-        return TrailExpert(task, seed=seed, noise=self._settings.noise, tool=TOOL)
+        settings = self._settings
+        return TrailExpert(task, seed=seed, noise=settings.noise, tool=TOOL, fork=settings.fork)
 
     def _running(self) -> tuple[Trail, Shell]:
         if self._trail is None or self._shell is None:

@@ -15,7 +15,8 @@ from tumbler.contracts.values import ToolCall
 from tumbler.seeding import derive_seed
 from tumbler_envs.trail.layout import Trail
 from tumbler_envs.trail.mistakes import Mistakes
-from tumbler_envs.trail.words import COMPUTE, OPERATORS, READ, UNPACK, VALUE
+from tumbler_envs.trail.settings import ForkSettings
+from tumbler_envs.trail.words import CHOOSE, COMPUTE, KEYS, OPERATORS, READ, UNPACK, VALUE
 
 __all__ = ["TrailExpert"]
 
@@ -30,10 +31,11 @@ _SUM = re.compile(rf"{COMPUTE} (\d+) (plus|minus) (\d+)")
 class TrailExpert:
     """Walks one trail."""
 
-    def __init__(self, task: Task, *, seed: int, noise: float, tool: str) -> None:
+    def __init__(self, task: Task, *, seed: int, noise: float, tool: str, fork: ForkSettings) -> None:
         """Prepare for the task; `noise` is the probability of a detour in a turn, `tool` the shell's name."""
         trail = Trail.from_task(task)
         self._label = trail.label
+        self._key = _choose_key(trail.key, fork, Random(derive_seed("trail-key", task.id, seed)))
         self._output = trail.output
         self._rng = Random(derive_seed("trail-expert", task.id, seed))
         self._noise = noise
@@ -78,7 +80,7 @@ class TrailExpert:
 
     def _after_reading(self, text: str) -> str | None:
         ways = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
-        way = ways.get(self._label, "")
+        way = ways.get(self._asked(), "")
         target = way.removeprefix(f"{VALUE} ")
         self._result_is_value = target != way
         if match := _SUM.fullmatch(target):
@@ -88,6 +90,8 @@ class TrailExpert:
         verb, _, name = target.partition(" ")
         if verb == UNPACK:
             return f"tar xvf {name}"
+        if verb == CHOOSE:
+            return f"grep {self._key} {name}"
         return self._read(name) if verb == READ else None
 
     def _after_unpacking(self, text: str) -> str | None:
@@ -98,8 +102,19 @@ class TrailExpert:
             return None
         return self._write(text) if self._result_is_value else self._read(text)
 
+    def _asked(self) -> str:
+        """Return the label or key that the last right command looked for."""
+        return (self._command or "").split(" ")[1]
+
     def _read(self, name: str) -> str:
         return f"grep {self._label} {name}"
 
     def _write(self, value: str) -> str:
         return f"echo {value} > {self._output}"
+
+
+def _choose_key(right: str, fork: ForkSettings, rng: Random) -> str:
+    """Return the key to take at the fork, if there is one: at an open one any other than the right, mostly."""
+    if not right or not fork.open or rng.random() < fork.share:
+        return right
+    return rng.choice([key for key in KEYS[: fork.width] if key != right])

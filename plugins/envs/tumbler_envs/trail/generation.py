@@ -12,9 +12,9 @@ from random import Random
 from tumbler.contracts.environment import Task
 from tumbler.errors import RunError
 from tumbler.seeding import derive_seed
-from tumbler_envs.trail.layout import Packed, Trail
+from tumbler_envs.trail.layout import LaidKind, Packed, Trail
 from tumbler_envs.trail.settings import StepKind, TrailSettings
-from tumbler_envs.trail.words import COMPUTE, LABELS, NAMES, OUTPUT, READ, START, UNPACK, VALUE
+from tumbler_envs.trail.words import CHOOSE, COMPUTE, KEYS, LABELS, NAMES, OUTPUT, READ, START, UNPACK, VALUE
 
 __all__ = ["SPLITS", "draw_trail", "generate_tasks"]
 
@@ -65,15 +65,11 @@ def _candidates(settings: TrailSettings, split: str, seed: int, index: int) -> I
 
 def draw_trail(settings: TrailSettings, rng: Random) -> Trail:
     """Draw one trail with its decoys."""
-    kinds: tuple[StepKind, ...] = tuple(rng.choice(settings.kinds) for _ in range(rng.randint(*settings.step_bounds)))
+    kinds = _draw_kinds(settings, rng)
     ground = _Ground(settings, rng)
     ground.place_decoys()
-    answer, end = ground.end(computed=kinds[-1] == "compute")
-    text = ground.ways(end)
-    arrivals = kinds[:-1] if kinds[-1] == "compute" else kinds
-    for kind in reversed(arrivals):
-        text = ground.ways(ground.place(kind, text))
-    ground.files[START] = text
+    answer, way = ground.lay(kinds)
+    ground.files[START] = ground.ways(way)
     return Trail(
         start=START,
         label=ground.label,
@@ -82,7 +78,22 @@ def draw_trail(settings: TrailSettings, rng: Random) -> Trail:
         kinds=kinds,
         files=ground.files,
         archives=ground.archives,
+        key=ground.key,
+        crucial_chunk=_crucial_chunk(kinds) if "fork" in kinds and not settings.fork.open else None,
     )
+
+
+def _draw_kinds(settings: TrailSettings, rng: Random) -> tuple[LaidKind, ...]:
+    kinds: list[LaidKind] = [rng.choice(settings.kinds) for _ in range(rng.randint(*settings.step_bounds))]
+    if settings.fork.at:
+        kinds[settings.fork.at - 1] = "fork"
+    return tuple(kinds)
+
+
+def _crucial_chunk(kinds: tuple[LaidKind, ...]) -> int:
+    """Return how many commands come before the one that reads the fork; the first reads the start."""
+    commands: dict[LaidKind, int] = {"pointer": 1, "archive": 2, "compute": 2}
+    return 1 + sum(commands[kind] for kind in kinds[: kinds.index("fork")])
 
 
 class _Ground:
@@ -100,6 +111,15 @@ class _Ground:
         self._absent_names, self._names = names[:_ABSENT], names[_ABSENT:]
         self._absent_numbers, self._numbers = numbers[:_ABSENT], numbers[_ABSENT:]
         self._decoys: list[str] = []
+        self.key = rng.choice(KEYS[: settings.fork.keys]) if settings.fork.at else ""
+
+    def lay(self, kinds: tuple[LaidKind, ...]) -> tuple[str, str]:
+        """Lay a trail of these kinds from its end; return the value there and what a way to its first file says."""
+        value, way = self.end(computed=kinds[-1:] == ("compute",))
+        arrivals = kinds[:-1] if kinds[-1:] == ("compute",) else kinds
+        for place, kind in reversed(list(enumerate(arrivals))):
+            way = self._place_fork(way, kinds[place + 1 :]) if kind == "fork" else self.place(kind, self.ways(way))
+        return value, way
 
     def fresh_name(self) -> str:
         """Return a name that nothing else has."""
@@ -117,6 +137,22 @@ class _Ground:
             return f"{READ} {name}"
         self.archives[name] = Packed(member=self.fresh_name(), text=text)
         return f"{UNPACK} {name}"
+
+    def _place_fork(self, way: str, behind: tuple[LaidKind, ...]) -> str:
+        """Lay down a file that is read by a key; return what a way to it says.
+
+        Unless it is open, only the right key leads on. Of the wrong trails one has a key to itself, as the right
+        one has, and shares the others' look; so the file does not show which it is.
+        """
+        fork, name = self._settings.fork, self.fresh_name()
+        ways: dict[str, str] = dict.fromkeys(KEYS[: fork.width], way)
+        if not fork.open:
+            wrong = self._rng.sample([key for key in ways if key != self.key], fork.width - 1)
+            alone, others = (self.lay(behind)[1] for _ in range(2))
+            ways |= dict.fromkeys(wrong, others) | {wrong[0]: alone}
+        lines = [f"{key} {ways[key]}\n" for key in self._rng.sample(list(ways), len(ways))]
+        self.files[name] = "".join(lines)
+        return f"{CHOOSE} {name}"
 
     def place_decoys(self) -> None:
         """Lay down the decoys. Each leads to earlier ones only, so that no wrong way runs in a circle."""

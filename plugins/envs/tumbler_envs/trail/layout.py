@@ -5,7 +5,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from tumbler.contracts.environment import Task
 from tumbler.contracts.values import JSON
@@ -13,7 +13,10 @@ from tumbler.errors import ContractError
 from tumbler_envs.trail.settings import StepKind
 from tumbler_envs.trail.words import COMPUTE
 
-__all__ = ["WORKDIR", "Packed", "Trail", "pack"]
+__all__ = ["WORKDIR", "LaidKind", "Packed", "Trail", "pack"]
+
+LaidKind: TypeAlias = StepKind | Literal["fork"]
+"""What a step of a laid trail is."""
 
 WORKDIR = "/work"
 """The folder in which all files of a task lie and in which the shell starts."""
@@ -43,11 +46,18 @@ class Trail:
     output: str
     """The file that the answer belongs in."""
     answer: str
-    kinds: tuple[StepKind, ...]
+    kinds: tuple[LaidKind, ...]
     """The kind of each step."""
     files: Mapping[str, str]
     """Name → text."""
     archives: Mapping[str, Packed]
+    key: str = ""
+    """The key that the instruction names; "" without a fork."""
+    crucial_chunk: int | None = None
+    """The index of the chunk that reads the fork, in the episode of an expert that makes no mistake.
+
+    None without a fork and for an open one, where no choice decides.
+    """
 
     @property
     def instruction(self) -> str:
@@ -57,6 +67,8 @@ class Trail:
             sentences.append("Unpack archives with tar xvf.")
         if any(COMPUTE in text for text in self._texts):
             sentences.append("Compute with expr; results name files.")
+        if self.key:
+            sentences.append(f"Where told to choose, look for {self.key}.")
         sentences.append(f"Write the value to {self.output}.")
         return " ".join(sentences)
 
@@ -82,6 +94,8 @@ class Trail:
             "kinds": list(self.kinds),
             "files": dict(self.files),
             "archives": {name: asdict(packed) for name, packed in self.archives.items()},
+            "key": self.key,
+            "crucial_chunk": self.crucial_chunk,
         }
 
     @classmethod

@@ -1,13 +1,17 @@
 """What a shell answers, how that reads as an observation, and the shell of a sandbox."""
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from tumbler.contracts.sandbox import Session
-from tumbler.errors import SessionEnded
+from tumbler.contracts.sandbox import ExecResult, Session
+from tumbler.contracts.values import JSON
+from tumbler.errors import CapabilityError, SessionEnded
+from tumbler_envs.trail.carrying import Carried, capture_command, parse_capture, restore_commands
 
-__all__ = ["NO_OUTPUT", "Output", "SessionShell", "Shell", "render"]
+__all__ = ["NO_OUTPUT", "Output", "SessionShell", "Shell", "digest", "render"]
 
 NO_OUTPUT = "(no output)"
 _TIMED_OUT = "(timed out)"
@@ -17,6 +21,9 @@ _UNSUPPORTED = "(not supported by this shell)"
 
 _MAX_BYTES = 1 << 16
 """Of one command's output; more than any observation shows."""
+
+_MAX_STATE_BYTES = 1 << 20
+_STATE_SECONDS = 30.0
 
 _SHELL_PREFIX = re.compile(r"^(?:(?:/\S*/)?(?:ba)?sh|environment): (?:eval: )?line \d+: ", re.MULTILINE)
 """How bash names the place of an error, "environment" in a function; the line number depends on what ran before."""
@@ -50,6 +57,18 @@ class Shell(Protocol):
         """Run one command; raise only for failures of infrastructure."""
         ...
 
+    async def state(self) -> JSON:
+        """Return what the shell is in that its files do not show; raise `CapabilityError` if that has no copy."""
+        ...
+
+    async def restore(self, state: JSON) -> None:
+        """Bring a shell that has run nothing into that state."""
+        ...
+
+    async def fingerprint(self, folder: str) -> str:
+        """Return a digest of the shell's state and of the files in the folder."""
+        ...
+
     async def close(self) -> None:
         """End the shell. Safe to call twice."""
         ...
@@ -80,10 +99,46 @@ class SessionShell:
             timed_out=result.timed_out,
         )
 
+    async def state(self) -> JSON:
+        """Ask bash for it."""
+        return None if self._ended else (await self._capture())[0].to_json()
+
+    async def restore(self, state: JSON) -> None:
+        """Set whatever differs in a fresh shell; a state of None is that of a shell that has ended."""
+        if state is None:
+            await self.close()
+            return
+        fresh, _ = await self._capture()
+        await self._ask(restore_commands(Carried.from_json(state), fresh))
+
+    async def fingerprint(self, folder: str) -> str:
+        """Ask bash for its state and for a digest of the files: their names, modes and contents, not their times."""
+        if self._ended:
+            return digest(None)
+        state, files = await self._capture(folder)
+        return digest([state.to_json(), files])
+
     async def close(self) -> None:
         """Close the session."""
         self._ended = True
         await self._session.close()
+
+    async def _capture(self, folder: str | None = None) -> tuple[Carried, str]:
+        return parse_capture((await self._ask(capture_command(folder))).stdout)
+
+    async def _ask(self, command: str) -> ExecResult:
+        try:
+            result = await self._session.run(command, timeout=_STATE_SECONDS, max_output=_MAX_STATE_BYTES)
+        except SessionEnded as error:
+            raise CapabilityError(f"the shell's state cannot be copied: {error}") from error
+        if result.timed_out:
+            raise CapabilityError(f"the shell's state was not copied within {_STATE_SECONDS:g} s")
+        return result
+
+
+def digest(value: JSON) -> str:
+    """Return a hash of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def render(output: Output, *, limit: int) -> str:

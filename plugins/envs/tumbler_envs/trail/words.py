@@ -1,10 +1,22 @@
-"""The closed vocabulary of `trail`: names of files, labels and verbs of ways, words of sums.
+"""The closed vocabulary of `trail`: names of files, labels and verbs of ways, keys of forks, words of sums.
 
 No name is the prefix of another or a usual command, so that a word-level tokenizer can give each one
 token and a shell never takes one for a program.
 """
 
-__all__ = ["COMPUTE", "LABELS", "NAMES", "OPERATORS", "OUTPUT", "READ", "START", "UNPACK", "VALUE"]
+__all__ = [
+    "CHOOSE",
+    "COMPUTE",
+    "KEYS",
+    "LABELS",
+    "NAMES",
+    "OPERATORS",
+    "OUTPUT",
+    "READ",
+    "START",
+    "UNPACK",
+    "VALUE",
+]
 
 _NAMES = """
 acorn amber anchor apple arrow aspen badge bamboo basil beach birch brick button cabin canyon cedar cherry cliff
@@ -28,10 +40,20 @@ black blue brown crimson cyan green indigo khaki lilac magenta orange pink purpl
 LABELS = tuple(_LABELS.split())
 """What the ways on are called."""
 
+_KEYS = """
+beaver bison camel cobra coyote dolphin donkey egret ferret gazelle gibbon hamster hornet hyena iguana jackal
+jaguar koala lemur leopard lizard lobster magpie mantis marmot meerkat moose muskrat narwhal ocelot osprey ostrich
+oyster panther pelican piranha possum puffin quail raccoon raven rooster seagull sparrow stork swallow tapir toucan
+trout turkey vulture wallaby walrus warbler weasel wombat zebra lynx stoat vole sloth elk ibex llama
+"""
+
+KEYS = tuple(_KEYS.split())
+"""What the ways at a fork are called."""
+
 VALUE = "value"
 """The verb of the line that a trail ends in."""
 
-READ, UNPACK, COMPUTE = "read", "unpack", "compute"
+READ, UNPACK, COMPUTE, CHOOSE = "read", "unpack", "compute", "choose"
 """The verb of a way on. It comes before what it is done to, so that a small model need not look ahead to choose
 its command."""
 

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tumbler import hookimpl
 from tumbler.config import Settings
@@ -14,10 +15,12 @@ from tumbler.contracts.batch import CreditedTrajectory, LossOutput, TokenBatch
 from tumbler.contracts.environment import StepResult, Task
 from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
-from tumbler.contracts.values import ToolCall
+from tumbler.contracts.values import JSONObject, ToolCall
 from tumbler.errors import SandboxDied
+from tumbler.observers import StepMetrics
+from tumbler.seeding import derive_seed
 from tumbler.specs import AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec
-from tumbler.testing.fakes import ScriptedInference, TwoStepEnvironment, TwoStepSettings
+from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference, TwoStepEnvironment, TwoStepSettings
 from tumbler.trajectory import Anchor, Trajectory
 
 
@@ -46,19 +49,30 @@ class SlowTwoStep(TwoStepEnvironment):
 class ScriptSettings(Settings):
     solves: bool = True
     """Whether every second task is solved, or none."""
+    always: bool = False
+    """Whether every task is solved."""
+    tokenizer: str = "characters"
+    """The tokenizer's fingerprint."""
+
+
+class NamedTokenizer(CharacterTokenizer):
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__()
+        self.fingerprint = fingerprint  # type: ignore[misc]  # the class has a default
 
 
 class Inference(ScriptedInference):
     def __init__(self, settings: ScriptSettings) -> None:
-        super().__init__(self._answer)
+        super().__init__(self._answer, NamedTokenizer(settings.tokenizer))
         self._solves = settings.solves
+        self._always = settings.always
 
     def _answer(self, prompt: str) -> str:
         last = prompt.rsplit("user\n", 1)[-1].removesuffix("assistant\n").strip()
         if not last.startswith("word: "):
             return "@look"
         word = last.removeprefix("word: ")
-        return json_call(word if self._solves and int(word, 16) % 2 else "wrong")
+        return json_call(word if self._always or (self._solves and int(word, 16) % 2) else "wrong")
 
 
 def json_call(word: str) -> str:
@@ -69,7 +83,7 @@ class Training:
     """Counts what it is given; its checkpoint is a JSON file."""
 
     def __init__(self, settings: Settings) -> None:
-        self.state: dict[str, Any] = {"version": 0, "phase": "", "planned": 0, "seen": []}
+        self.state: dict[str, Any] = {"version": 0, "phase": "", "planned": 0, "seen": [], "credits": []}
 
     async def start(self, model: Path, *, seed: int) -> None: ...
 
@@ -80,6 +94,7 @@ class Training:
         return self._count([each.id for each in batch])
 
     async def step(self, batch: Sequence[CreditedTrajectory], algorithm: Algorithm) -> StepReport:
+        self.state["credits"] += [credit for each in batch for credit in each.credits]
         return self._count([each.trajectory.id for each in batch])
 
     def _count(self, ids: list[str]) -> StepReport:
@@ -134,12 +149,69 @@ class Count:
         raise AssertionError("the fake trainer computes no loss")
 
 
+class WholeCount(Count):
+    """Credits a whole step at once, each chunk with the step's number of groups."""
+
+    def credit_batch(self, groups: Sequence[Group]) -> Sequence[Sequence[Sequence[float]]]:
+        return [[[float(len(groups))] * len(each.chunks) for each in group.trajectories] for group in groups]
+
+
+class ChoosySettings(CountSettings):
+    drop_every: int = 0
+    """Drop one in so many rollouts, by their seeds."""
+    refuse: Literal["none", "solved", "all"] = "none"
+    """Which groups are refused."""
+    learns: bool = False
+    """Whether the size of groups follows from what was observed."""
+
+
+class Choosy(Count):
+    """Refuses rollouts, and learns from what it observes: the groups it has seen, in order."""
+
+    def __init__(self, settings: ChoosySettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._seen: list[str] = []
+
+    def plan(self, tasks: Sequence[Task], state: PlanState) -> RolloutPlan:
+        plan = super().plan(tasks, state)
+        size = 2 + derive_seed(*self._seen) % 3 if self._settings.learns else 3
+        return RolloutPlan(groups=tuple(replace(each, size=size) for each in plan.groups))
+
+    def reject_trajectory(self, trajectory: Trajectory) -> str:
+        every = self._settings.drop_every
+        return "unlucky seed" if every and trajectory.header.seed % every == 0 else ""
+
+    def reject_group(self, group: Group) -> str:
+        solved = all(each.success for each in group.trajectories)
+        return "refused" if self._settings.refuse == "all" or (self._settings.refuse == "solved" and solved) else ""
+
+    def observe(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        self._seen += [f"{group.id}:{len(group.trajectories)}" for group in groups]
+        return {"choosy/seen": float(len(self._seen))}
+
+    def state(self) -> JSONObject:
+        return {"seen": list(self._seen), "crucial": {"task": len(self._seen)}}
+
+    def restore(self, state: JSONObject) -> None:
+        self._seen = list(state.get("seen", ()))  # type: ignore[arg-type]  # as `state` wrote it
+
+
 class Source:
     def __init__(self, settings: Settings) -> None: ...
 
     def prepare(self, folder: Path, *, texts: Any, seed: int) -> Path:
         (folder / "texts.json").write_text(json.dumps(list(texts)))
         return folder
+
+
+STEPS: list[StepMetrics] = []
+"""What was told of each finished step, in order."""
+
+
+@hookimpl
+def tumbler_step_finished(metrics: StepMetrics) -> None:
+    STEPS.append(metrics)
 
 
 LISTENERS: list[Callable[[], None]] = []
@@ -163,7 +235,11 @@ def tumbler_environments() -> list[EnvironmentSpec]:
 
 @hookimpl
 def tumbler_algorithms() -> list[AlgorithmSpec]:
-    return [AlgorithmSpec(name="count", summary="Counts.", load=_is(Count), config=_is(CountSettings))]
+    return [
+        AlgorithmSpec(name="count", summary="Counts.", load=_is(Count), config=_is(CountSettings)),
+        AlgorithmSpec(name="whole", summary="Counts groups.", load=_is(WholeCount), config=_is(CountSettings)),
+        AlgorithmSpec(name="choosy", summary="Refuses and learns.", load=_is(Choosy), config=_is(ChoosySettings)),
+    ]
 
 
 @hookimpl

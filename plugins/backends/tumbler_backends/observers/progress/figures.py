@@ -9,6 +9,7 @@ from tumbler_backends.observers.progress.state import StageProgress
 __all__ = ["clock_time", "key_figures", "outcome", "unit"]
 
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("from anchors", "rollout/success_from_anchor", percent),
     ("reward", "rollout/reward", lambda value: f"{value:.2f}"),
     ("loss", "train/loss", lambda value: f"{value:.4g}"),
     ("masked", "ipa/mask_share", lambda value: f"{100 * value:.1f} %"),

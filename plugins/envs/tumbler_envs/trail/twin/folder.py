@@ -44,6 +44,10 @@ class Folder:
         """Return all names as `ls` sorts and shows them."""
         return sorted(name for name in self._files if not name.startswith("."))
 
+    def files(self) -> dict[str, bytes]:
+        """Return all files: name → bytes."""
+        return dict(self._files)
+
     def read(self, name: str) -> bytes | None:
         """Return the file's bytes, or None."""
         return self._files.get(name)

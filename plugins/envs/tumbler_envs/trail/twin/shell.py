@@ -1,18 +1,21 @@
 """The twin's shell: runs lines of its language over a folder in memory, as bash would."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
+from tumbler.contracts.values import JSON
+from tumbler.errors import ContractError
 from tumbler_envs.trail.layout import Trail, pack
-from tumbler_envs.trail.shell import Output
+from tumbler_envs.trail.shell import Output, digest
 from tumbler_envs.trail.twin.folder import Folder
 from tumbler_envs.trail.twin.grammar import Command, Redirection, UnsupportedError, parse
 from tumbler_envs.trail.twin.programs import PROGRAMS
-from tumbler_envs.trail.words import COMPUTE, LABELS, NAMES, OPERATORS, OUTPUT, START, UNPACK, VALUE
+from tumbler_envs.trail.words import CHOOSE, COMPUTE, KEYS, LABELS, NAMES, OPERATORS, OUTPUT, START, UNPACK, VALUE
 
 __all__ = ["TwinShell"]
 
-_WORDS = "|".join((*NAMES, *LABELS, *OPERATORS, START, OUTPUT, UNPACK, COMPUTE, VALUE))
+_WORDS = "|".join((*NAMES, *LABELS, *KEYS, *OPERATORS, START, OUTPUT, UNPACK, COMPUTE, CHOOSE, VALUE))
 _NO_PROGRAM = re.compile(rf"(?:{_WORDS}):?|[0-9]{{1,3}}")
 """Words that are surely no program in any sandbox; of all others the twin cannot tell."""
 
@@ -23,6 +26,7 @@ class TwinShell:
     def __init__(self, trail: Trail) -> None:
         """Lay out the trail."""
         archives = {pack(packed): packed for packed in trail.archives.values()}
+        self._laid_out = trail.contents
         self._folder = Folder(trail.contents, archives)
         self._ended = False
 
@@ -40,6 +44,25 @@ class TwinShell:
     async def close(self) -> None:
         """End the shell."""
         self._ended = True
+
+    async def state(self) -> JSON:
+        """Return whether it has ended, and the files that were not there or not so at the beginning."""
+        written = {name: data for name, data in self._folder.files().items() if self._laid_out.get(name) != data}
+        return {"ended": self._ended, "files": {name: data.decode("latin-1") for name, data in written.items()}}
+
+    async def restore(self, state: JSON) -> None:
+        """Write those files."""
+        files = state.get("files") if isinstance(state, Mapping) else None
+        if not isinstance(state, Mapping) or not isinstance(files, Mapping):
+            raise ContractError("this is no state of the twin of trail; give it what its own `state` returned")
+        for name, text in files.items():
+            self._folder.write(name, str(text).encode("latin-1"))
+        self._ended = bool(state["ended"])
+
+    async def fingerprint(self, folder: str) -> str:
+        """Return a digest of that and of the files that lie there from the beginning."""
+        files = {name: data.decode("latin-1") for name, data in self._folder.files().items()}
+        return digest([self._ended, files])
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a file, or None; for the judge, not for the agent."""

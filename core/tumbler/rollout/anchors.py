@@ -1,0 +1,152 @@
+"""Keeps prepared anchors for the rollouts that start in forks of them; knows neither policy nor scaffold."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tumbler.contracts.environment import Environment
+from tumbler.contracts.execution import RolloutRequest
+from tumbler.contracts.sandbox import SandboxBackend
+from tumbler.errors import CapabilityError, EpisodeTimeoutError, SandboxError
+from tumbler.rollout.preparation import PreparedAnchor, prepare_anchor
+from tumbler.rollout.sandboxes import carry_through
+from tumbler.trajectory.record import Anchor
+
+__all__ = ["PreparedAnchors"]
+
+_LOG = logging.getLogger("tumbler.rollout")
+_Key: TypeAlias = tuple[str, int, str, int]
+"""Expert trajectory, chunk, environment and its seed."""
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One anchor: its preparation, under way or done, and how many rollouts hold on to it."""
+
+    preparing: "asyncio.Task[PreparedAnchor | None]"
+    """None comes of what cannot be forked."""
+    holders: int = 0
+    refused: bool = False
+    """Whether a fork of it went wrong."""
+
+    @property
+    def failed(self) -> bool:
+        """Return whether the preparation ended without anything to go on from."""
+        done = self.preparing.done()
+        return done and (self.preparing.cancelled() or self.preparing.exception() is not None)
+
+    @property
+    def prepared(self) -> PreparedAnchor | None:
+        """Return what came of the preparation, if anything."""
+        return self.preparing.result() if self.preparing.done() and not self.failed else None
+
+
+class PreparedAnchors:
+    """The anchors used last. Rollouts that want the same one at the same time wait for one preparation."""
+
+    def __init__(
+        self,
+        build: Callable[[str], Environment],
+        sandboxes: SandboxBackend | None,
+        *,
+        limit: int,
+        seconds: float,
+        labels: Mapping[str, str],
+    ) -> None:
+        """Keep at most `limit` anchors that nobody holds; `build` returns an environment by its name.
+
+        A preparation may take `seconds`; its sandbox gets `labels`.
+        """
+        self._build = build
+        self._sandboxes = sandboxes
+        self._limit = limit
+        self._seconds = seconds
+        self._labels = labels
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._reported: set[str] = set()
+
+    @asynccontextmanager
+    async def hold(self, request: RolloutRequest) -> AsyncIterator[PreparedAnchor | None]:
+        """Lend the anchor of the request, prepared; None if there is none, or it is to be replayed.
+
+        Whatever goes wrong in a preparation is raised for all who wait for it, and the next request tries anew.
+        """
+        if request.anchor is None or request.anchor.chunk == 0:
+            yield None
+            return
+        key = _key(request, request.anchor)
+        entry = self._entries.get(key)
+        if entry is None or entry.failed:
+            entry = _Entry(asyncio.ensure_future(self._prepare(request, request.anchor)))
+            self._entries[key] = entry
+        self._entries.move_to_end(key)
+        entry.holders += 1
+        try:
+            prepared = await asyncio.shield(entry.preparing)
+            yield None if entry.refused else prepared
+        finally:
+            entry.holders -= 1
+            await self._settle(key, entry)
+
+    def refuse(self, request: RolloutRequest, reason: str) -> None:
+        """Have the request's anchor replayed from now on: a fork of it went wrong."""
+        entry = None if request.anchor is None else self._entries.get(_key(request, request.anchor))
+        if entry is not None:
+            entry.refused = True
+        self._report(request.env, reason)
+
+    async def close(self) -> None:
+        """End all preparations and delete everything that was kept."""
+        entries = list(self._entries.values())
+        self._entries.clear()
+        for entry in entries:
+            await _end(entry)
+
+    async def _settle(self, key: _Key, entry: _Entry) -> None:
+        """Drop an entry that is of no use to anybody any more, and those used longest ago past the limit."""
+        if entry.holders == 0 and (entry.failed or not entry.preparing.done()):
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+            await carry_through(_end(entry), "a prepared anchor")
+        idle = [each for each, kept in self._entries.items() if kept.holders == 0]
+        dropped = [self._entries.pop(each) for each in idle[: max(0, len(self._entries) - self._limit)]]
+        for each in dropped:
+            await carry_through(_end(each), "a prepared anchor")
+
+    async def _prepare(self, request: RolloutRequest, anchor: Anchor) -> PreparedAnchor | None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                environment = self._build(request.env)
+                labels = {**self._labels, "trajectory": request.id}
+                return await prepare_anchor(request, anchor, environment, self._sandboxes, labels=labels)
+        except TimeoutError as error:
+            limit = f"anchor {anchor.ref} was not reached within {self._seconds:g} s; raise limits.seconds"
+            raise EpisodeTimeoutError(str(error) or limit) from error
+        except CapabilityError as error:
+            self._report(request.env, str(error))
+            return None
+
+    def _report(self, environment: str, reason: str) -> None:
+        if environment not in self._reported:
+            self._reported.add(environment)
+            _LOG.warning("anchors of environment %s are replayed where they cannot be forked: %s", environment, reason)
+
+
+def _key(request: RolloutRequest, anchor: Anchor) -> _Key:
+    return anchor.expert.id, anchor.chunk, request.env, request.env_seed
+
+
+async def _end(entry: _Entry) -> None:
+    """Stop the preparation if it is under way, and delete what it has made."""
+    entry.preparing.cancel()
+    await asyncio.wait([entry.preparing])
+    if entry.prepared is None:
+        return
+    try:
+        await entry.prepared.discard()
+    except SandboxError as error:
+        _LOG.warning("the snapshot of a prepared anchor was not deleted: %s", error)
