@@ -10,21 +10,18 @@ Tables and plots go to docs/results.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 from experiments.credit.arms import ALGORITHMS, LEARNING_RATES, arms, variant
-from experiments.study.bases import make_bases
-from experiments.study.cells import Arm, Cell, Condition, cross
+from experiments.study.cells import Arm, Condition
 from experiments.study.command import Options, parse_options
 from experiments.study.intervals import paired
-from experiments.study.outcomes import Outcome, read_outcomes
+from experiments.study.outcomes import Outcome
 from experiments.study.plots import plot_conditions, plot_curves
 from experiments.study.report import replace_section
+from experiments.study.running import run_study
 from experiments.study.tables import comparison_table, success_table, values_of
-from experiments.study.work import run_cells
 
-REGISTRY = Path(__file__).with_name("registry.toml")
 HORIZONS = (2, 4, 8, 12, 16)
 TUNING_SEEDS = (100, 101)
 TUNING_HORIZON = 8
@@ -40,19 +37,6 @@ def horizon(steps: int) -> Condition:
 def final_success(outcome: Outcome) -> float:
     """Return the success on held-out tasks at the end."""
     return outcome.final["trail"]
-
-
-def run_study(
-    options: Options, conditions: Sequence[Condition], compared: Sequence[Arm], seeds: Sequence[int]
-) -> list[Outcome]:
-    """Run what is missing and return everything."""
-    cells: list[Cell] = []
-    if not options.report:
-        bases = make_bases(REGISTRY, seeds, options.out, workers=options.workers)
-        starts = {seed: (f'models.base.path="{folder}"',) for seed, folder in bases.items()}
-        cells = cross("arm", conditions, compared, seeds, per_seed=starts)
-        run_cells(REGISTRY, cells, options.out, workers=options.workers)
-    return read_outcomes(cells or cross("arm", conditions, compared, seeds), options.out)
 
 
 def tune(options: Options) -> None:

@@ -11,8 +11,8 @@ from tumbler.run.command import trained_model
 __all__ = ["make_bases"]
 
 
-def make_bases(registry: Path, seeds: Sequence[int], root: Path, *, workers: int) -> dict[int, Path]:
-    """Return seed → model folder, trained by the registry's run `base`."""
-    cells = [Cell(run="base", condition="base", arm="sft", seed=seed) for seed in seeds]
+def make_bases(registry: Path, run: str, seeds: Sequence[int], root: Path, *, workers: int) -> dict[int, Path]:
+    """Return seed → model folder, trained by a run of the registry that studies share."""
+    cells = [Cell(run=run, condition=run, arm="sft", seed=seed) for seed in seeds]
     run_cells(registry, cells, root, workers=workers)
     return {cell.seed: trained_model(cell.folder(root)).resolve() for cell in cells}

@@ -15,6 +15,8 @@ class Options:
 
     out: Path
     """The folder of the runs; the same one goes on where it was left."""
+    bases: Path
+    """The folder of the models that runs start from, which studies share."""
     results: Path
     """The folder of tables and plots."""
     seeds: int
@@ -40,6 +42,7 @@ def parse_options(name: str, description: str | None) -> Options:
     out = args.out or _ROOT / "runs" / "experiments" / (f"{name}-quick" if args.quick else name)
     return Options(
         out=out,
+        bases=out.parent / "bases",
         results=args.results,
         seeds=args.seeds,
         workers=args.workers,

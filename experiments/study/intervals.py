@@ -21,6 +21,10 @@ class Interval:
         """Return it as a table's cell, in percent."""
         return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    def plain(self) -> str:
+        """Return it as a table's cell, with three digits."""
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
 
 def bootstrap(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Return the mean and its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from experiments.study.intervals import Interval, bootstrap, paired
 from experiments.study.outcomes import Outcome
 
-__all__ = ["arms_of", "comparison_table", "success_table", "values_of"]
+__all__ = ["arms_of", "comparison_table", "figure_table", "success_table", "values_of"]
 
 Measure = Callable[[Outcome], float]
 
@@ -18,6 +18,15 @@ def values_of(outcomes: Sequence[Outcome], condition: str, arm: str, measure: Me
 
 def success_table(outcomes: Sequence[Outcome], measure: Measure, *, corner: str = "arm") -> str:
     """Return means over seeds with their intervals, in percent."""
+    return _table(outcomes, measure, Interval.percent, corner)
+
+
+def figure_table(outcomes: Sequence[Outcome], measure: Measure, *, corner: str = "arm") -> str:
+    """Return means over seeds with their intervals, as they are."""
+    return _table(outcomes, measure, Interval.plain, corner)
+
+
+def _table(outcomes: Sequence[Outcome], measure: Measure, shown: Callable[[Interval], str], corner: str) -> str:
     conditions = _in_order(each.cell.condition for each in outcomes)
     rows = [[f"| {corner} |", *(f" {condition} |" for condition in conditions)]]
     rows.append(["|---|", *("---|" for _ in conditions)])
@@ -25,7 +34,7 @@ def success_table(outcomes: Sequence[Outcome], measure: Measure, *, corner: str 
         cells = []
         for condition in conditions:
             values = values_of(outcomes, condition, arm, measure)
-            cells.append(f" {bootstrap(list(values.values())).percent()} |" if values else " – |")
+            cells.append(f" {shown(bootstrap(list(values.values())))} |" if values else " – |")
         rows.append([f"| {arm} |", *cells])
     return "\n".join("".join(row) for row in rows)
 
