@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from experiments.study.cells import Arm, Condition
 from experiments.study.command import parse_options
 from experiments.study.outcomes import Outcome
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.running import run_study
 from experiments.study.tables import comparison_table, success_table
 
@@ -65,9 +65,11 @@ def main() -> int:
     options = parse_options("ablation", __doc__)
     condition = Condition(name=f"{STEPS} steps", overrides=(f"envs.trail.steps={STEPS}",))
     outcomes = run_study(options, [condition], arms(), range(options.seeds))
-    page = options.results / "ablation.md"
-    replace_section(page, "success", success_table(outcomes, final_success))
-    replace_section(page, "differences", comparison_table(outcomes, final_success, against="whole"))
+    tables = {
+        "success": success_table(outcomes, final_success),
+        "differences": comparison_table(outcomes, final_success, against="whole"),
+    }
+    write_page("ablation", options.results, tables)
     print(success_table(outcomes, final_success))
     return 0
 

@@ -18,7 +18,7 @@ from experiments.study.command import Options, parse_options
 from experiments.study.intervals import paired
 from experiments.study.outcomes import Outcome
 from experiments.study.plots import plot_conditions, plot_curves
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.running import run_study
 from experiments.study.tables import comparison_table, success_table, values_of
 
@@ -67,9 +67,11 @@ def check_main_effect(options: Options) -> int:
 
 def write_results(options: Options, outcomes: Sequence[Outcome]) -> None:
     """Write tables and plots."""
-    page = options.results / "credit.md"
-    replace_section(page, "success", success_table(outcomes, final_success))
-    replace_section(page, "differences", comparison_table(outcomes, final_success, against="ipa"))
+    tables = {
+        "success": success_table(outcomes, final_success),
+        "differences": comparison_table(outcomes, final_success, against="ipa"),
+    }
+    write_page("credit", options.results, tables)
     plot_conditions(
         outcomes,
         final_success,

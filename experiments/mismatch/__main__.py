@@ -14,7 +14,7 @@ from experiments.study.cells import Arm, Condition
 from experiments.study.command import Options, parse_options
 from experiments.study.outcomes import Outcome
 from experiments.study.plots import plot_conditions, plot_curves
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.running import run_study
 from experiments.study.tables import comparison_table, figure_table, success_table
 
@@ -62,11 +62,13 @@ def masked(outcome: Outcome) -> float:
 
 def write_results(options: Options, outcomes: Sequence[Outcome]) -> None:
     """Write tables and plots."""
-    page = options.results / "mismatch.md"
-    replace_section(page, "success", success_table(outcomes, final_success))
-    replace_section(page, "differences", comparison_table(outcomes, final_success, against="chunk mask (IPA)"))
-    replace_section(page, "gradient", figure_table(outcomes, worst_gradient))
-    replace_section(page, "masked", success_table(outcomes, masked))
+    tables = {
+        "success": success_table(outcomes, final_success),
+        "differences": comparison_table(outcomes, final_success, against="chunk mask (IPA)"),
+        "gradient": figure_table(outcomes, worst_gradient),
+        "masked": success_table(outcomes, masked),
+    }
+    write_page("mismatch", options.results, tables)
     plot_conditions(
         outcomes,
         final_success,

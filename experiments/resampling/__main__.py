@@ -17,7 +17,7 @@ from experiments.study.command import Options, parse_options
 from experiments.study.intervals import bootstrap, paired
 from experiments.study.outcomes import Outcome
 from experiments.study.plots import plot_curves
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.running import run_study
 from experiments.study.tables import success_table, values_of
 
@@ -91,9 +91,8 @@ def _named(folder: Path) -> set[int]:
 
 def write_results(options: Options, outcomes: Sequence[Outcome]) -> None:
     """Write tables and plots."""
-    page = options.results / "resampling.md"
-    replace_section(page, "success", success_table(outcomes, final_success))
-    replace_section(page, "crucial", found_chunks(outcomes, options.out))
+    tables = {"success": success_table(outcomes, final_success), "crucial": found_chunks(outcomes, options.out)}
+    write_page("resampling", options.results, tables)
     path = options.results / "resampling-success.svg"
     plot_curves(outcomes, "rollout/success", path, ylabel="success of the rollouts that are trained")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from experiments.study.cells import Arm, Condition
 from experiments.study.command import parse_options
 from experiments.study.outcomes import Outcome
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.running import run_study
 from experiments.study.tables import success_table
 
@@ -53,7 +53,7 @@ def main() -> int:
     condition = Condition(name=f"{STEPS} steps", overrides=(f"envs.trail.steps={STEPS}",))
     outcomes = run_study(options, [condition], arms(), range(options.seeds))
     table = success_table(outcomes, final_success, corner="setting")
-    replace_section(options.results / "settings.md", "success", table)
+    write_page("settings", options.results, {"success": table})
     print(table)
     return 0
 

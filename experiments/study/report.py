@@ -1,15 +1,26 @@
-"""Puts a study's tables into its page, between the marks that the page has for them."""
+"""Writes a study's page: its text from the study's `page.md`, its tables where the text has marks for them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["replace_section"]
+__all__ = ["write_page"]
 
 
-def replace_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- end NAME -->`; raise `ValueError` if a mark is missing."""
-    opening, closing = f"<!-- {name} -->", f"<!-- end {name} -->"
-    before, found, rest = page.read_text(encoding="utf-8").partition(opening)
-    _, also_found, after = rest.partition(closing)
-    if not found or not also_found:
-        raise ValueError(f"{page} has no place for the table {name!r}: expected {opening} and {closing}")
-    page.write_text(f"{before}{opening}\n\n{text}\n\n{closing}{after}", encoding="utf-8")
+def write_page(name: str, results: Path, tables: Mapping[str, str]) -> Path:
+    """Write the page of the study `name` into the folder of results and return its path.
+
+    Each table takes the place of its mark, `<!-- TABLE -->`. Raise `ValueError` if a table has no mark in the
+    text, or a mark no table.
+    """
+    source = Path(__file__).parent.parent / name / "page.md"
+    text = source.read_text(encoding="utf-8")
+    for table, rows in tables.items():
+        mark = f"<!-- {table} -->"
+        if text.count(mark) != 1:
+            raise ValueError(f"{source} has {text.count(mark)} places for the table {table!r}; expected one {mark}")
+        text = text.replace(mark, rows)
+    if "<!--" in text:
+        raise ValueError(f"{source} has a mark without a table: {text[text.index('<!--') :].splitlines()[0]}")
+    page = results / f"{name}.md"
+    page.write_text(text, encoding="utf-8")
+    return page

@@ -206,7 +206,7 @@ def test_a_run_that_does_not_use_it_ends(outcomes, folder):
 
 PLAIN_WORDS = {
     *("context", "docker", "e2b", "folder", "local", "modal", "models", "none"),
-    *("process", "progress", "report", "service", "torch", "transformers"),
+    *("process", "progress", "report", "service", "torch", "transformers", "trl"),
 }
 """Names of plugins and components that also name other things: keys, commands, modes, tiers, roles and packages."""
 

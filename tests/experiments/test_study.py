@@ -8,7 +8,7 @@ from experiments.study.cells import Arm, Cell, Condition, cross
 from experiments.study.intervals import bootstrap, paired
 from experiments.study.outcomes import Outcome, read_outcomes
 from experiments.study.plots import plot_conditions, plot_curves
-from experiments.study.report import replace_section
+from experiments.study.report import write_page
 from experiments.study.tables import comparison_table, success_table
 from experiments.study.work import run_cells
 
@@ -102,13 +102,19 @@ def test_plots_are_written_and_equal_for_equal_results(tmp_path):
     assert "<svg" in (tmp_path / "first-curve.svg").read_text()
 
 
-def test_a_table_replaces_the_one_in_the_page_and_nothing_else(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- t -->\nold\n<!-- end t -->\nafter\n")
-    replace_section(page, "t", "new")
-    assert page.read_text() == "before\n<!-- t -->\n\nnew\n\n<!-- end t -->\nafter\n"
-    with pytest.raises(ValueError, match="no place for the table 'other'"):
-        replace_section(page, "other", "new")
+def test_a_page_has_its_tables_in_their_places(tmp_path):
+    page = write_page("ablation", tmp_path, {"success": "| 1 |", "differences": "| 2 |"})
+    text = page.read_text()
+    assert text.startswith("# Results")
+    assert text.index("| 1 |") < text.index("| 2 |")
+    assert "<!--" not in text
+
+
+@pytest.mark.parametrize("tables", [{"success": "x"}, {"success": "x", "differences": "y", "other": "z"}])
+def test_tables_and_marks_must_match(tables, tmp_path):
+    with pytest.raises(ValueError, match=r"page\.md has"):
+        write_page("ablation", tmp_path, tables)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -97,7 +97,6 @@ async def _workbench(
             await backends.sandbox.start()
         models = ModelMaker(resolved, folder, state, host, environments, backends.sandbox)
         await _start_engines(stack, backends, resolved, folder, state, models)
-        stack.push_async_callback(backends.execution.close)
         parts = episode_parts(
             resolved,
             host,
@@ -107,7 +106,11 @@ async def _workbench(
             sandboxes=backends.sandbox,
             teacher=backends.teacher,
         )
-        await backends.execution.start(LocalEpisodeRunner(parts))
+        runner = LocalEpisodeRunner(parts)
+        # Anchors that were prepared for forks are let go of when no episode can use them any more.
+        stack.push_async_callback(runner.close)
+        stack.push_async_callback(backends.execution.close)
+        await backends.execution.start(runner)
         instances = {key: each.build() for key, each in environments.items()}
         for instance in instances.values():
             stack.push_async_callback(instance.close)

@@ -85,7 +85,7 @@ async def _stopped(
     environment: Environment, sandboxes: SandboxBackend, calls: list[ToolCall]
 ) -> AsyncIterator[tuple[ResumableEnvironment, Task, Sandbox | None]]:
     """Begin an episode, make the calls, and lend it as it is then."""
-    (task,) = await environment.tasks("train", count=1, seed=1)
+    task = (await environment.tasks("train", count=1, seed=1))[0]
     async with _sandbox(environment, task, sandboxes, template=None) as sandbox:
         await environment.reset(task, seed=_SEED, sandbox=sandbox)
         for call in calls:

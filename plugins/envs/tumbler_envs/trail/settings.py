@@ -38,13 +38,16 @@ class ForkSettings(Settings):
     """Keys at the fork, 2 to 64."""
 
     keys: int = Field(default=1, ge=1, le=MAX_WIDTH)
-    """Keys that are right in some task: 1 is a fixed convention, more must be read from the instruction."""
+    """Keys that are right in some task, 1 to `width`: 1 is a fixed convention, more must be read from the instruction.
+    A policy of two layers learns a convention from tens of an expert's choices, and to read from thousands."""
 
     open: bool = False
     """Whether every key leads on. The expert then takes a wrong one, but for a share of its episodes."""
 
     share: float = Field(default=0.0, ge=0.0, le=1.0)
-    """How often the expert takes the key of the instruction at an open fork; the other keys are drawn evenly."""
+    """How often the expert takes the key of the instruction at an open fork; the other keys are drawn evenly.
+    About what a policy trained on its episodes succeeds at: at 0.02 rewards alone suffice for one key, at 0 there are
+    none."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

@@ -1,0 +1,1 @@
+"""The `trl` training backend: TRL's own trainers on Tumbler's trajectories."""

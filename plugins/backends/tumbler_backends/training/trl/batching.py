@@ -1,0 +1,36 @@
+"""Deals examples out to optimizer steps, and rows to forward passes."""
+
+from collections.abc import Sequence
+
+import torch
+
+from tumbler_backends.training.trl.rows import Example, Row
+
+__all__ = ["deal", "micro_batches"]
+
+
+def micro_batches(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:
+    """Return batches of rows of like length, each of at most `tokens` tokens with its padding, or of one row."""
+    batches: list[list[Row]] = []
+    # From long to short, so that the first row of a batch sets its width.
+    for row in sorted(rows, key=lambda each: -len(each.tokens)):
+        if not batches or (len(batches[-1]) + 1) * len(batches[-1][0].tokens) > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def deal(examples: Sequence[Example], *, parts: int, generator: torch.Generator) -> list[list[Example]]:
+    """Return up to `parts` parts of whole trajectories and about equal tokens to train, dealt in random order.
+
+    There are fewer parts when there are fewer trajectories, but always one, if only an empty one.
+    """
+    if parts == 1:
+        return [list(examples)]
+    dealt: list[list[Example]] = [[] for _ in range(parts)]
+    tokens = [0] * parts
+    for index in torch.randperm(len(examples), generator=generator).tolist():
+        lightest = tokens.index(min(tokens))
+        dealt[lightest].append(examples[index])
+        tokens[lightest] += examples[index].trained
+    return [part for part in dealt if part] or [[]]
