@@ -17,7 +17,7 @@ from tumbler_backends.sandbox.docker.backend import DockerBackend
 from tumbler_backends.sandbox.docker.settings import DockerSettings
 
 _OWNER = """
-import asyncio, sys
+import asyncio, contextlib, os, sys, time
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler_backends.sandbox.docker.backend import DockerBackend
 from tumbler_backends.sandbox.docker.settings import DockerSettings
@@ -31,6 +31,13 @@ async def main():
     ))
     for sandbox in made:
         await sandbox.spawn("trap '' TERM; while :; do :; done & sleep 300")
+    if float(sys.argv[4]) and os.fork() == 0:
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):
+                    os.close(int(number))
+        time.sleep(float(sys.argv[4]))
+        os._exit(0)
     print(" ".join(sandbox.id for sandbox in made), flush=True)
     await asyncio.sleep(300)
 
@@ -43,9 +50,12 @@ def settings(docker_engine: str, docker_image: str, tmp_path: Path) -> DockerSet
     return DockerSettings(host=docker_engine, image=docker_image, root=tmp_path / "docker", grace=0.2)
 
 
-def killed_owner(settings: DockerSettings, count: int, ttl: float) -> list[str]:
-    """Make sandboxes in another process, and kill that with SIGKILL; return their ids."""
-    words = [sys.executable, "-c", _OWNER, settings.model_dump_json(), str(count), str(ttl)]
+def killed_owner(settings: DockerSettings, count: int, ttl: float, *, lingers: float = 0.0) -> list[str]:
+    """Make sandboxes in another process, and kill that with SIGKILL; return their ids.
+
+    What it has open but its pipes stays open for the seconds that it `lingers`, as when its death takes long.
+    """
+    words = [sys.executable, "-c", _OWNER, settings.model_dump_json(), str(count), str(ttl), str(lingers)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         ids = owner.stdout.readline().split()
@@ -120,6 +130,12 @@ async def test_sandboxes_of_a_named_owner_end_with_their_time(settings: DockerSe
     named = settings.model_copy(update={"owner": "short"})
     killed_owner(named, 1, 8)
     await until(lambda: not containers(named), "the watchdog should remove them")
+
+
+async def test_an_owner_whose_death_takes_long_is_not_its_own_successor(settings: DockerSettings) -> None:
+    named = settings.model_copy(update={"owner": "slow"})
+    killed_owner(named, 1, 1, lingers=3)
+    await until(lambda: not containers(named), "the watchdog should remove them all the same")
 
 
 async def test_a_name_has_one_living_owner(settings: DockerSettings) -> None:

@@ -177,7 +177,8 @@ async def test_the_sampling_correction_weighs_each_row_as_trl_does_for_vllm(mode
         expected -= row.advantage * float(weights.mean()) / len(rows)
     report = await backend.step(rollouts, grpo())
     assert expected != 0
-    assert report.metrics["train/loss"] == pytest.approx(expected, rel=1e-4)
+    # The rows nearly cancel in the masked mean, and what is left of float32 is no more exact than this.
+    assert report.metrics["train/loss"] == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ __all__ = ["main"]
 _REQUEST_S: Final = 30.0
 _RETRY_S: Final = 1.0
 _LOOK_S: Final = 2.0
+_LOOKS_TAKEN: Final = 5
+"""Looks in a row at which the owner's name is taken until another process has it. A dying owner closes its pipe to us
+before it lets go of its name, so that a single look may find the owner itself."""
 _ATTEMPTS: Final = 600
 """How often an engine that is down is asked again."""
 
@@ -42,7 +45,14 @@ def main() -> None:
     while os.read(0, 1024):
         pass
     engine = _Engine(arguments.engine)
+    looks_taken = 0
     for _ in range(_ATTEMPTS):
+        looks_taken = looks_taken + 1 if arguments.named and _taken(arguments.folder) else 0
+        if looks_taken == _LOOKS_TAKEN:
+            return
+        if looks_taken:
+            time.sleep(_LOOK_S)
+            continue
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
             if not _clean_up(engine, arguments.label, arguments.owner, arguments.folder, named=arguments.named):
                 return
@@ -53,8 +63,6 @@ def main() -> None:
 
 def _clean_up(engine: "_Engine", label: str, owner: str, folder: Path, *, named: bool) -> bool:
     """Remove what may be removed; return whether anything is left to wait for."""
-    if named and _taken(folder):
-        return False
     left = left_alone = False
     for container in engine.containers(f"{label}={owner}"):
         labels: dict[str, str] = container["Labels"]
