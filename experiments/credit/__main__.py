@@ -27,6 +27,7 @@ TUNING_SEEDS = (100, 101)
 TUNING_HORIZON = 8
 QUICK_HORIZON = 8
 QUICK_SEEDS = (0, 1)
+QUICK_RATE = 5e-4
 
 
 def horizon(steps: int) -> Condition:
@@ -51,15 +52,16 @@ def tune(options: Options) -> None:
             rate: fmean(values_of(outcomes, horizon(TUNING_HORIZON).name, f"{name}@{rate:g}", final_success).values())
             for rate in LEARNING_RATES
         }
-        print(f"{name} = {max(means, key=lambda rate: means[rate])}")
+        print(f'"{name}" = {max(means, key=lambda rate: means[rate])}')
 
 
 def check_main_effect(options: Options) -> int:
     """Return 0 if chunks end above tokens at equal samples, else 1."""
-    compared = [arm for arm in arms() if arm.name in ("ipa", "ipa-token")]
+    compared = [variant(name, QUICK_RATE) for name in ("ipa", "ipa-token, γ = 0.95")]
     outcomes = run_study(options, [horizon(QUICK_HORIZON)], compared, QUICK_SEEDS)
     values = {arm.name: values_of(outcomes, horizon(QUICK_HORIZON).name, arm.name, final_success) for arm in compared}
-    difference = paired(list(values["ipa"].values()), list(values["ipa-token"].values()))
+    chunks, tokens = values.values()
+    difference = paired(list(chunks.values()), list(tokens.values()))
     print(success_table(outcomes, final_success))
     print(f"chunks less tokens: {100 * difference.mean:+.1f} points")
     return 0 if difference.mean > 0 else 1

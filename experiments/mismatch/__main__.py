@@ -26,7 +26,7 @@ MASKS = {
     "chunk mask (IPA)": 'mask_level = "chunk"',
     "trajectory mask": 'mask_level = "trajectory"',
 }
-BITS = {"exact": 0, "6 bits": 6, "5 bits": 5, "4 bits": 4, "3 bits": 3}
+BITS = {"8 bits": 8, "6 bits": 6, "5 bits": 5, "4 bits": 4, "3 bits": 3}
 DELAYS = {"delay 2": 2, "delay 4": 4}
 
 
@@ -34,13 +34,14 @@ def conditions() -> list[Condition]:
     """Return the rising mismatch, then the rising staleness."""
     rounded = [Condition(name=name, overrides=(_inference(bits),)) for name, bits in BITS.items()]
     late = [Condition(name=name, overrides=(f"runs.arm.rl.publish_every={steps}",)) for name, steps in DELAYS.items()]
-    trail = f"envs.trail.steps={STEPS}"
-    return [Condition(name=each.name, overrides=(trail, *each.overrides)) for each in (*rounded, *late)]
+    # Old weights are kept for as long as they sample, or staleness would be invisible.
+    shared = (f"envs.trail.steps={STEPS}", "backends.torch.snapshots=5")
+    return [Condition(name=each.name, overrides=(*shared, *each.overrides)) for each in (*rounded, *late)]
 
 
 def arms() -> list[Arm]:
     """Return IPA with each of its masks; failures count, since they are what a ratio can blow up."""
-    settings = f"{_SETTINGS}, failure_reward = -0.1, mismatch_threshold = 1.5"
+    settings = f'{_SETTINGS}, failure_reward = -0.1, mismatch_threshold = 1.5, old_policy = "snapshot"'
     return [Arm(name=name, overrides=(f"algorithms.arm={{ {settings}, {mask} }}",)) for name, mask in MASKS.items()]
 
 
@@ -50,8 +51,13 @@ def final_success(outcome: Outcome) -> float:
 
 
 def worst_gradient(outcome: Outcome) -> float:
-    """Return the largest gradient norm before clipping that a step reports."""
-    return max((value for value in outcome.curve("train/gradient_norm") if math.isfinite(value)), default=math.nan)
+    """Return the largest gradient norm before clipping of any optimizer step that was taken."""
+    return max(outcome.samples("train/gradient_norms"), default=math.nan)
+
+
+def skipped(outcome: Outcome) -> float:
+    """Return how many optimizer steps were not taken since loss or gradient was not finite."""
+    return sum(value for value in outcome.curve("train/skipped_steps") if math.isfinite(value))
 
 
 def masked(outcome: Outcome) -> float:
@@ -66,6 +72,7 @@ def write_results(options: Options, outcomes: Sequence[Outcome]) -> None:
         "success": success_table(outcomes, final_success),
         "differences": comparison_table(outcomes, final_success, against="chunk mask (IPA)"),
         "gradient": figure_table(outcomes, worst_gradient),
+        "skipped": figure_table(outcomes, skipped),
         "masked": success_table(outcomes, masked),
     }
     write_page("mismatch", options.results, tables)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.study.cells import Arm, Condition
 from experiments.study.command import Options, parse_options
-from experiments.study.intervals import bootstrap, paired
+from experiments.study.intervals import paired
 from experiments.study.outcomes import Outcome
 from experiments.study.plots import plot_curves
 from experiments.study.report import write_page
@@ -78,8 +78,8 @@ def found_chunks(outcomes: Sequence[Outcome], root: Path) -> str:
     return "\n".join(rows)
 
 
-CRUCIAL_LEFT = 6
-"""Chunks that are left when the fork is reached: its own, four steps behind it, and the answer."""
+CRUCIAL_LEFT = 7
+"""Chunks that are left at the fork: its own, four steps behind it, the answer, and the word that all is done."""
 
 
 def _named(folder: Path) -> set[int]:
@@ -105,9 +105,6 @@ def main() -> int:
     outcomes = compare(options, arms(), range(options.seeds))
     write_results(options, outcomes)
     print(success_table(outcomes, final_success))
-    for arm in ANCHORS:
-        interval = bootstrap(list(values_of(outcomes, CONDITION.name, arm, final_success).values()))
-        print(f"{arm}: {interval.percent()}")
     return 0
 
 

@@ -41,7 +41,7 @@ def plot_conditions(
                     places.append(place)
                     intervals.append(bootstrap(list(values.values()), resamples=_RESAMPLES))
             means = np.array([each.mean for each in intervals])
-            errors = np.array([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
+            errors = np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
             axes.errorbar(
                 places, means, yerr=errors, label=arm, marker=_MARKERS[number % len(_MARKERS)], capsize=2, lw=1
             )
@@ -59,7 +59,9 @@ def plot_curves(
     """Draw a metric over the sampled tokens, the mean over seeds with its interval, one line for each arm."""
     with _figure(path, "sampled tokens", ylabel) as axes:
         for number, arm in enumerate(arms_of(outcomes)):
-            chosen = [each for each in outcomes if each.cell.arm == arm]
+            chosen = [each for each in outcomes if each.cell.arm == arm and not each.error]
+            if not chosen:
+                continue
             steps = min(len(each.steps) for each in chosen)
             curves = np.array([each.curve(metric)[:steps] for each in chosen])
             tokens = np.array([each.sampled_tokens[:steps] for each in chosen]).mean(axis=0)

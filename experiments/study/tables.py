@@ -11,8 +11,8 @@ Measure = Callable[[Outcome], float]
 
 
 def values_of(outcomes: Sequence[Outcome], condition: str, arm: str, measure: Measure) -> dict[int, float]:
-    """Return a measure by seed."""
-    chosen = [each for each in outcomes if (each.cell.condition, each.cell.arm) == (condition, arm)]
+    """Return a measure by seed, without runs that ended in an error."""
+    chosen = [each for each in outcomes if (each.cell.condition, each.cell.arm) == (condition, arm) and not each.error]
     return {each.cell.seed: measure(each) for each in chosen}
 
 
@@ -34,7 +34,11 @@ def _table(outcomes: Sequence[Outcome], measure: Measure, shown: Callable[[Inter
         cells = []
         for condition in conditions:
             values = values_of(outcomes, condition, arm, measure)
-            cells.append(f" {shown(bootstrap(list(values.values())))} |" if values else " – |")
+            failed = sum(
+                (each.cell.condition, each.cell.arm) == (condition, arm) and bool(each.error) for each in outcomes
+            )
+            text = shown(bootstrap(list(values.values()))) if values else "–"
+            cells.append(f" {text}{f', {failed} failed' if failed else ''} |")
         rows.append([f"| {arm} |", *cells])
     return "\n".join("".join(row) for row in rows)
 
@@ -66,7 +70,8 @@ def _difference(outcomes: Sequence[Outcome], condition: str, arm: str, against: 
 
 def _signed(interval: Interval) -> str:
     clear = "**" if interval.low > 0 or interval.high < 0 else ""
-    return f"{clear}{100 * interval.mean:+.1f}{clear} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    bounds = f" [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if interval.bounded else ""
+    return f"{clear}{100 * interval.mean:+.1f}{clear}{bounds}"
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

@@ -1,28 +1,36 @@
 """Runs the cells of a study on several processes; a finished cell is not run again, one that was cut off goes on.
 
 Each process is started afresh with one PyTorch thread and works off cells until none is left. An interrupt ends them
-all; the same command goes on from the cells' last checkpoints.
+all; the same command goes on from the cells' last checkpoints. A cell whose run ends in an error is an outcome like
+any other: the error is kept in its folder, and the rest goes on.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from experiments.study.cells import Cell
 
-__all__ = ["run_cells"]
+from tumbler.errors import TumblerError
+from tumbler.plugins import PluginHost
+from tumbler.registry import ResolvedRun, load_registry, load_resolved, resolve_run
 
+__all__ = ["FAILURE", "check_settings", "run_cells"]
+
+FAILURE = "failure.json"
+"""What a cell's folder holds in place of results if its run ended in an error."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def run_cells(registry: Path, cells: Sequence[Cell], root: Path, *, workers: int) -> float:
-    """Run all cells and return the seconds that took; exit with what went wrong if a cell fails.
+    """Run all cells and return the seconds that took.
 
     Args:
         registry: the file with the runs.
@@ -35,47 +43,55 @@ def run_cells(registry: Path, cells: Sequence[Cell], root: Path, *, workers: int
         running = {pool.submit(_run, registry, cell, cell.folder(root)): cell for cell in cells}
         try:
             for number, done in enumerate(as_completed(running), start=1):
-                _tell(number, len(cells), running[done], done, began)
+                _tell(number, len(cells), running[done], done.result(), time.monotonic() - began)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return time.monotonic() - began
 
 
-def _run(registry: Path, cell: Cell, folder: Path) -> float:
-    """Run one cell in this process and return its seconds; 0 if it was finished before."""
-    from tumbler.plugins import PluginHost
-    from tumbler.registry import load_registry, load_resolved, resolve_run
+def check_settings(registry: Path, cell: Cell, folder: Path) -> None:
+    """Raise `ValueError` if the folder's run is not the cell's."""
+    _check(_resolve(registry, cell)[0], folder)
+
+
+def _run(registry: Path, cell: Cell, folder: Path) -> str:
+    """Run one cell in this process and return how that ended."""
     from tumbler.run.command import resume_run, start_run
     from tumbler.run.files import read_json
 
     began = time.monotonic()
-    loaded = load_registry(registry, [*cell.overrides, f"runs.{cell.run}.seed={cell.seed}"])
-    host = PluginHost.load(allow=loaded.tables.plugins.allow, disable=loaded.tables.plugins.disable)
-    resolved = resolve_run(loaded, cell.run, host)
-    if (folder / "run.json").exists():
-        if load_resolved(folder / "run.json").to_json() != resolved.to_json():
-            raise ValueError(f"{folder} holds a run with other settings; remove it, or take another --out")
-        if read_json(folder / "state.json")["finished"]:
-            return 0.0
-        resume_run(folder, host)
-    else:
-        start_run(resolved, folder, host)
+    resolved, host = _resolve(registry, cell)
+    begun = (folder / "run.json").exists()
+    if begun:
+        _check(resolved, folder)
+        if (folder / FAILURE).exists() or read_json(folder / "state.json")["finished"]:
+            return "finished before"
+    try:
+        resume_run(folder, host) if begun else start_run(resolved, folder, host)
+    except TumblerError as error:
+        (folder / FAILURE).write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}), encoding="utf-8")
+        return f"FAILED with {type(error).__name__}: {error}"
     if "sft" not in resolved.stages:
         # Only the bases' weights are used again; hundreds of cells would fill a disk.
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return time.monotonic() - began
+    return f"{time.monotonic() - began:.0f} s"
 
 
-def _tell(number: int, total: int, cell: Cell, done: "Future[float]", began: float) -> None:
-    seconds = done.result()
-    note = f"{seconds:.0f} s" if seconds else "finished before"
-    passed = time.monotonic() - began
-    print(
-        f"[{passed / 60:5.1f} min] {number}/{total} {cell.condition} {cell.arm} seed {cell.seed}: {note}",
-        file=sys.stderr,
-        flush=True,
-    )
+def _resolve(registry: Path, cell: Cell) -> tuple[ResolvedRun, PluginHost]:
+    loaded = load_registry(registry, [*cell.overrides, f"runs.{cell.run}.seed={cell.seed}"])
+    host = PluginHost.load(allow=loaded.tables.plugins.allow, disable=loaded.tables.plugins.disable)
+    return resolve_run(loaded, cell.run, host), host
+
+
+def _check(resolved: ResolvedRun, folder: Path) -> None:
+    if load_resolved(folder / "run.json").to_json() != resolved.to_json():
+        raise ValueError(f"{folder} holds a run with other settings; remove it, or take another --out")
+
+
+def _tell(number: int, total: int, cell: Cell, ending: str, seconds: float) -> None:
+    which = f"{cell.condition} {cell.arm} seed {cell.seed}"
+    print(f"[{seconds / 60:5.1f} min] {number}/{total} {which}: {ending}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
