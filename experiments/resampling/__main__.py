@@ -23,6 +23,7 @@ from experiments.study.tables import success_table, values_of
 
 QUICK_SEEDS = (0, 1)
 CONDITION = Condition(name="one crucial chunk")
+QUICK = Condition(name="fewer tokens", overrides=("runs.fork-arm.rl.token_budget=80000",))
 _SETTINGS = 'use = "ipa", tasks_per_step = 8, group_size = 8, minibatches = 4, failure_reward = 0.0'
 _PARALLEL = "share = 0.75, per_task = 2, group_size = 4"
 ANCHORS = {
@@ -50,16 +51,18 @@ def final_success(outcome: Outcome) -> float:
     return outcome.final["fork"]
 
 
-def compare(options: Options, compared: Sequence[Arm], seeds: Sequence[int]) -> list[Outcome]:
+def compare(
+    options: Options, compared: Sequence[Arm], seeds: Sequence[int], *, condition: Condition = CONDITION
+) -> list[Outcome]:
     """Run what is missing and return everything."""
-    return run_study(options, [CONDITION], compared, seeds, run="fork-arm", base="fork-base")
+    return run_study(options, [condition], compared, seeds, run="fork-arm", base="fork-base")
 
 
 def check_main_effect(options: Options) -> int:
     """Return 0 if rollouts from anchors end above rollouts from the start, else 1."""
-    compared = [arm for arm in arms() if arm.name in ("naive", "parallel, random")]
-    outcomes = compare(options, compared, QUICK_SEEDS)
-    naive, anchored = (values_of(outcomes, CONDITION.name, arm.name, final_success) for arm in compared)
+    compared = [arm for arm in arms() if arm.name in ("naive", "parallel, frontier")]
+    outcomes = compare(options, compared, QUICK_SEEDS, condition=QUICK)
+    naive, anchored = (values_of(outcomes, QUICK.name, arm.name, final_success) for arm in compared)
     difference = paired(list(anchored.values()), list(naive.values()))
     print(success_table(outcomes, final_success))
     print(f"anchors less naive: {100 * difference.mean:+.1f} points")
