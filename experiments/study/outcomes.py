@@ -45,7 +45,7 @@ class Outcome:
         """Return how many tokens had been sampled after each training step."""
         total, sums = 0.0, []
         for step in self.steps:
-            total += step.values.get("rollout/tokens", 0.0) * step.values.get("rollout/episodes", 0.0)
+            total += step.values["rollout/sampled_tokens"]
             sums.append(total)
         return tuple(sums)
 

@@ -47,7 +47,7 @@ eval = { episodes = 2 }
 
 
 def step_record(number: int, success: float) -> StepRecord:
-    values = {"rollout/tokens": 10.0, "rollout/episodes": 2.0, "rollout/success": success}
+    values = {"rollout/sampled_tokens": 20.0, "rollout/success": success}
     samples = {"train/gradient_norms": (0.5, float(number))}
     return StepRecord(attempt="a", stage="1-rl", kind="rl", step=number, time=0.0, values=values, samples=samples)
 

@@ -5,13 +5,14 @@ These protocols extend `tumbler.contracts.sandbox`; a backend offers them by hav
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from tumbler.contracts.sandbox import IsolationTier, NetworkPolicy, Sandbox, SandboxBackend, SandboxSpec, Session
 from tumbler.contracts.sandbox_files import FilesSandbox
 from tumbler.contracts.sandbox_process import SpawningSandbox
 
 __all__ = [
+    "TEMPLATE_LIFETIME",
     "BackendMetrics",
     "CompleteSandbox",
     "ControlledSandbox",
@@ -23,6 +24,10 @@ __all__ = [
     "SandboxUsage",
     "Template",
 ]
+
+TEMPLATE_LIFETIME: Final = "template-lifetime"
+"""A label of sandboxes. With the value `owner`, their snapshots are of no use once the owner's process is dead, and a
+backend that can tell sweeps them then; all others stay until somebody deletes them."""
 
 SandboxState: TypeAlias = Literal["running", "paused"]
 

@@ -164,14 +164,16 @@ class RlFigures(Table):
     checkpoint_every: int = Field(default=5, ge=0)
     """Steps between checkpoints; 0 keeps only the last."""
     max_infra_failures: float = Field(default=0.2, ge=0, le=1)
-    """Share of a step's rollouts that may fail for reasons of infrastructure before the run stops."""
+    """Share of a step's rollouts that may fail for reasons of infrastructure before the run stops. Those for experts
+    do not count: one that is lost leaves the old expert, or none."""
     attempts: int = Field(default=3, ge=1)
     """How often one rollout is tried."""
     collapse_patience: int = Field(default=5, ge=0)
     """Steps without any spread of rewards before the run stops; 0 never stops it."""
     token_budget: int = Field(default=0, ge=0)
-    """Sampled tokens after which the stage ends, however many steps are left: what algorithms are compared at. The
-    step that spends them is finished. 0 sets no bound."""
+    """Tokens sampled by the policy after which the stage ends, however many steps are left: what algorithms are
+    compared at. All of them count, also those of rollouts that are dropped, that fail for reasons of infrastructure,
+    or that are made for experts. The step that spends them is finished. 0 sets no bound."""
     publish_every: int = Field(default=1, ge=1)
     """Steps after which the inference backend gets the new weights. More than 1 makes rollouts stale on purpose;
     algorithms with `old_policy = "snapshot"` then need as many `snapshots` in the training backend."""

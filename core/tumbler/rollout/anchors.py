@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from typing import TypeAlias
 from tumbler.contracts.environment import Environment
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.sandbox import SandboxBackend
-from tumbler.errors import CapabilityError, EpisodeTimeoutError, SandboxError
+from tumbler.errors import CapabilityError, EpisodeTimeoutError
 from tumbler.rollout.preparation import PreparedAnchor, prepare_anchor
 from tumbler.rollout.sandboxes import carry_through
 from tumbler.trajectory.record import Anchor
@@ -32,6 +32,8 @@ class _Entry:
     holders: int = 0
     refused: bool = False
     """Whether a fork of it went wrong."""
+    ending: bool = False
+    """Whether its removal has begun."""
 
     @property
     def failed(self) -> bool:
@@ -68,12 +70,14 @@ class PreparedAnchors:
         self._labels = labels
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._reported: set[str] = set()
+        self._removals: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def hold(self, request: RolloutRequest) -> AsyncIterator[PreparedAnchor | None]:
         """Lend the anchor of the request, prepared; None if there is none, or it is to be replayed.
 
         Whatever goes wrong in a preparation is raised for all who wait for it, and the next request tries anew.
+        Nobody waits for the removal of what is not kept any longer, until `close`.
         """
         if request.anchor is None or request.anchor.chunk == 0:
             yield None
@@ -90,7 +94,7 @@ class PreparedAnchors:
             yield None if entry.refused else prepared
         finally:
             entry.holders -= 1
-            await self._settle(key, entry)
+            self._settle(key, entry)
 
     def refuse(self, request: RolloutRequest, reason: str) -> None:
         """Have the request's anchor replayed from now on: a fork of it went wrong."""
@@ -100,22 +104,30 @@ class PreparedAnchors:
         self._report(request.env, reason)
 
     async def close(self) -> None:
-        """End all preparations and delete everything that was kept."""
-        entries = list(self._entries.values())
-        self._entries.clear()
-        for entry in entries:
-            await _end(entry)
+        """End all preparations and delete everything that was kept; what cannot be deleted is logged."""
+        while self._entries:
+            self._remove(self._entries.popitem()[1])
+        if self._removals:
+            await carry_through(_all(self._removals), "the removal of prepared anchors")
 
-    async def _settle(self, key: _Key, entry: _Entry) -> None:
+    def _settle(self, key: _Key, entry: _Entry) -> None:
         """Drop an entry that is of no use to anybody any more, and those used longest ago past the limit."""
         if entry.holders == 0 and (entry.failed or not entry.preparing.done()):
             if self._entries.get(key) is entry:
                 del self._entries[key]
-            await carry_through(_end(entry), "a prepared anchor")
+            self._remove(entry)
         idle = [each for each, kept in self._entries.items() if kept.holders == 0]
-        dropped = [self._entries.pop(each) for each in idle[: max(0, len(self._entries) - self._limit)]]
-        for each in dropped:
-            await carry_through(_end(each), "a prepared anchor")
+        for each in idle[: max(0, len(self._entries) - self._limit)]:
+            self._remove(self._entries.pop(each))
+
+    def _remove(self, entry: _Entry) -> None:
+        """Begin to remove what is in no table any more, in a task that no rollout's end can cancel."""
+        if entry.ending:
+            return
+        entry.ending = True
+        removal = asyncio.create_task(_end(entry))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
 
     async def _prepare(self, request: RolloutRequest, anchor: Anchor) -> PreparedAnchor | None:
         try:
@@ -148,5 +160,10 @@ async def _end(entry: _Entry) -> None:
         return
     try:
         await entry.prepared.discard()
-    except SandboxError as error:
-        _LOG.warning("the snapshot of a prepared anchor was not deleted: %s", error)
+    # Sandbox backends are third-party code: whatever one of them raises ends the removal of this snapshot alone.
+    except Exception as error:  # noqa: BLE001  # see above
+        _LOG.warning("the snapshot of a prepared anchor was not deleted: %s: %s", type(error).__name__, error)
+
+
+async def _all(removals: Collection["asyncio.Task[None]"]) -> None:
+    await asyncio.wait(list(removals))

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from tumbler.contracts.environment import Environment, Observation, ResumableEnvironment, StepResult
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.sandbox import Sandbox, SandboxBackend, SandboxSpec
-from tumbler.contracts.sandbox_control import ControlledSandbox, ManagedBackend
+from tumbler.contracts.sandbox_control import TEMPLATE_LIFETIME, ControlledSandbox, ManagedBackend, Template
 from tumbler.contracts.values import JSON, ToolCall
 from tumbler.errors import CapabilityError, ReplayMismatchError
 from tumbler.rollout.sandboxes import carry_through, open_sandbox
@@ -119,7 +119,8 @@ async def _sandbox(
         return None
     if sandboxes is not None and not (sandboxes.capabilities.snapshots and isinstance(sandboxes, ManagedBackend)):
         raise CapabilityError("the sandbox backend takes no snapshots")
-    spec = replace(spec, labels={**spec.labels, **labels})
+    # A run that is killed deletes nothing: what it has kept goes with the sandboxes that it leaves.
+    spec = replace(spec, labels={**spec.labels, **labels, TEMPLATE_LIFETIME: "owner"})
     sandbox = await open_sandbox(sandboxes, spec, environment=request.env, stack=stack)
     # The environment's own session ends before its sandbox does.
     stack.push_async_callback(environment.close)
@@ -136,18 +137,34 @@ async def _replay(environment: Environment, anchor: Anchor, index: int) -> _Chun
 
 
 async def _snapshot(sandbox: Sandbox, backend: ManagedBackend, kept: AsyncExitStack) -> str:
-    """Return the id of a snapshot that is deleted when `kept` unwinds; a cancelled one leaves nothing."""
+    """Return the id of a snapshot that is deleted when `kept` unwinds; a cancelled one leaves nothing.
+
+    One that hangs is given up a little after its caller is.
+    """
     if not isinstance(sandbox, ControlledSandbox):
         raise CapabilityError("the sandbox backend takes no snapshots")
     taking = asyncio.ensure_future(sandbox.snapshot())
     try:
         await asyncio.shield(taking)
     finally:
-        await asyncio.wait([taking])
-        if not taking.cancelled() and taking.exception() is None:
+        await _wait_for(taking, f"the snapshot of sandbox {sandbox.id}")
+        if taking.done() and not taking.cancelled() and taking.exception() is None:
             kept.push_async_callback(_delete_template, backend, taking.result().id)
     return taking.result().id
 
 
+async def _wait_for(taking: "asyncio.Future[Template]", what: str) -> None:
+    """Wait for a snapshot to end, for so long as clean-up may take, and cancel it then."""
+
+    async def ended() -> None:
+        await asyncio.wait([taking])
+
+    try:
+        await carry_through(ended(), what)
+    finally:
+        if not taking.done():
+            taking.cancel()
+
+
 async def _delete_template(backend: ManagedBackend, identity: str) -> None:
-    await carry_through(backend.delete_template(identity), f"snapshot {identity}")
+    await carry_through(backend.delete_template(identity), f"the removal of snapshot {identity}")

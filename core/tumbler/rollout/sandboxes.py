@@ -29,19 +29,19 @@ async def open_sandbox(
     sandbox = await backend.create(spec)
 
     async def delete() -> None:
-        await carry_through(sandbox.delete(), f"sandbox {sandbox.id}")
+        await carry_through(sandbox.delete(), f"the removal of sandbox {sandbox.id}")
 
     stack.push_async_callback(delete)
     return sandbox
 
 
-async def carry_through(removal: Coroutine[object, object, None], what: str) -> None:
-    """Await a removal although the caller is being cancelled; one that hangs is left to its owner's sweep."""
-    removing = asyncio.ensure_future(removal)
+async def carry_through(work: Coroutine[object, object, None], what: str) -> None:
+    """Await clean-up although the caller is being cancelled; what hangs is left to its owner's sweep."""
+    working = asyncio.ensure_future(work)
     try:
-        await _bounded(removing, what)
+        await _bounded(working, what)
     except asyncio.CancelledError:
-        await _bounded(removing, what)
+        await _bounded(working, what)
         raise
 
 
@@ -50,9 +50,9 @@ def describe_network(policy: NetworkPolicy) -> str:
     return " ".join([policy.mode, *policy.hosts, *policy.cidrs]) if policy.mode == "allowlist" else policy.mode
 
 
-async def _bounded(removing: "asyncio.Future[None]", what: str) -> None:
-    done, _ = await asyncio.wait([removing], timeout=_CLEAN_UP_SECONDS)
+async def _bounded(working: "asyncio.Future[None]", what: str) -> None:
+    done, _ = await asyncio.wait([working], timeout=_CLEAN_UP_SECONDS)
     if not done:
-        _LOG.warning("%s was not deleted within %g s", what, _CLEAN_UP_SECONDS)
+        _LOG.warning("%s did not end within %g s", what, _CLEAN_UP_SECONDS)
     else:
-        removing.result()
+        working.result()

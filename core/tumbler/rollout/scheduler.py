@@ -43,6 +43,8 @@ class Collected:
     """Why attempts failed, the first ten."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason → attempts that were dropped for it."""
+    sampled_tokens: int = 0
+    """Tokens that the policy sampled in all attempts, dropped and failed ones too, known from before or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class Scheduler:
         report: Report,
         reject: Reject | None = None,
         follow: Follow | None = None,
+        dispensable: bool = False,
     ) -> Collected:
         """Run every request that `known` (rollout id → trajectory) does not hold and return them by group.
 
@@ -83,7 +86,7 @@ class Scheduler:
         another seed, which counts as one of the attempts. When a group is complete, `follow` may name one to
         run in its place, and so on; the other groups go on meanwhile. When anything raises, every rollout
         still in flight is cancelled and cleaned up before the error goes on. Calls may overlap: together
-        they keep to the capacity.
+        they keep to the capacity. What is `dispensable` never ends the run: lost rollouts are only missing.
         """
         if self._calls == 0:
             self._places = asyncio.Semaphore(max(1, self._execution.capacity))
@@ -98,7 +101,8 @@ class Scheduler:
             self._calls -= 1
         for task in running:
             work.collected.trajectories.update(task.result())
-        self._check(work.collected)
+        if not dispensable:
+            self._check(work.collected)
         return work.collected
 
     async def _place(self, requests: Sequence[RolloutRequest], work: _Work) -> dict[str, list[Trajectory]]:
@@ -126,6 +130,7 @@ class Scheduler:
                         await place.enter_async_context(work.places)
                         entered = True
                     trajectory = await self._attempt(this, work)
+                work.collected.sampled_tokens += trajectory.sampled_tokens
                 if trajectory.status == "dropped":
                     drops += 1
                     work.collected.dropped[trajectory.status_reason] += 1

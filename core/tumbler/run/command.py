@@ -32,7 +32,12 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, folder: Path, number: int) -> None:
         """Name the folder and the signal's number."""
         super().__init__(f"stopped by {signal.Signals(number).name}; go on with: tumbler run --resume {folder}")
+        self.folder = folder
         self.number = number
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[Path, int]]:
+        """Say how to make it anew in another process; by default that would be from the message."""
+        return type(self), (self.folder, self.number)
 
 
 def start_run(resolved: ResolvedRun, path: Path, host: PluginHost) -> JSONObject:

@@ -4,6 +4,8 @@ What the book knows lies in the run's state, and the trajectories in the stage's
 resumed run has the very same ones.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
@@ -15,6 +17,7 @@ from tumbler.trajectory import Trajectory
 
 __all__ = ["ExpertBook"]
 
+_LOG = logging.getLogger("tumbler.run")
 _ACTORS: Mapping[str, Literal["policy", "expert", "teacher"]] = {
     "environment": "expert",
     "self": "policy",
@@ -31,12 +34,14 @@ class ExpertBook:
         self._stage = stage
         self._settings = stage.bench.resolved.rl.experts
         self._env = stage.bench.resolved.rl.env
+        self.lost: Counter[int] = Counter()
+        """Step → rollouts made for the book that failed in all attempts for reasons of infrastructure."""
 
     async def gather(self, step: int, tasks: Mapping[str, Task]) -> dict[str, Trajectory]:
         """Return task id → expert trajectory for those of the tasks that have one.
 
         `tasks` are named within the step. Those without an expert trajectory, or whose one is due, get the
-        attempts that the registry allows; what fails leaves the old one.
+        attempts that the registry allows; what fails leaves the old one, whatever it failed of.
         """
         due = {name: task for name, task in tasks.items() if self._can_roll and self._is_due(task.id, step)}
         requests = [
@@ -50,7 +55,13 @@ class ExpertBook:
             for name, task in due.items()
             for attempt in range(self._settings.attempts)
         ]
-        collected = await self._stage.collect(requests)
+        collected = await self._stage.collect(requests, dispensable=True)
+        if collected.lost:
+            self.lost[step] += collected.lost
+            _LOG.warning(
+                "%s step %d: %d of %d rollouts for experts failed for reasons of infrastructure, such as %s",
+                *(self._stage.info.label, step, collected.lost, collected.requested, collected.reasons[-1]),
+            )
         for group in collected.trajectories.values():
             found = [each for each in group if each.success]
             if found:

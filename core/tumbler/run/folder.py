@@ -47,7 +47,8 @@ class RunState:
     flat_steps: int = 0
     """RL steps in a row in which no group had any spread of rewards and not all succeeded."""
     sampled_tokens: int = 0
-    """Tokens that the policy sampled in the RL stage's judged rollouts."""
+    """Tokens that the policy sampled in the stage: in all attempts that ended by themselves, also those that were
+    dropped or failed, and those made for experts."""
     learnt: JSONObject = field(default_factory=dict)
     """What the algorithm learnt from the stage's rollouts, as it wrote it."""
     experts: dict[str, JSONObject] = field(default_factory=dict)

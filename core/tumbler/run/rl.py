@@ -56,7 +56,7 @@ def _reason_to_stop(stage: Stage) -> str:
 
 async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> None:
     state, algorithm = stage.bench.state, stage.bench.need_algorithm()
-    started = time.perf_counter()
+    started, sampled = time.perf_counter(), state.sampled_tokens
     rolled = await StepRollouts(stage, step, algorithm, tasks, book).roll_out()
     observed = observe(algorithm, rolled.seen)
     book.learn(step, (each for group in rolled.seen for each in group.trajectories))
@@ -68,6 +68,8 @@ async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> 
         await stage.bench.publish()
     values = {
         **_figures(rolled),
+        "rollout/sampled_tokens": float(state.sampled_tokens - sampled),
+        "rollout/lost_experts": float(book.lost[step]),
         **observed,
         **report.metrics,
         "time/rollout_s": collected - started,
@@ -75,7 +77,6 @@ async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> 
         "time/sync_s": time.perf_counter() - trained,
     }
     state.history = values
-    state.sampled_tokens += sum(each.sampled_tokens for group in rolled.seen for each in group.trajectories)
     state.flat_steps = state.flat_steps + 1 if _is_flat(rolled.seen) else 0
     stage.emit_step(StepMetrics(step=step, values=values, samples=report.samples))
     await _write_down(stage, step, report, batch, rolled)

@@ -84,7 +84,14 @@ class StepRollouts:
         experts = await self._book.gather(self._step, tasks) if self._algorithm.wants_experts else {}
         history = self._stage.bench.state.history
         state = PlanState(step=self._step, seed=seed, experts=experts.get, history=history)
-        return self._algorithm.plan(list(tasks.values()), state).groups
+        groups = self._algorithm.plan(list(tasks.values()), state).groups
+        for index, group in enumerate(groups):
+            if group.size < 1:
+                raise ContractError(
+                    f"the algorithm planned group {index} of step {self._step}, of task {group.task.id!r}, with a size "
+                    f"of {group.size}; it must be 1 or more, and a task that gets no rollouts is left out of the plan"
+                )
+        return groups
 
     def _requests(self, name: str, placed: _Placed) -> list[RolloutRequest]:
         plan, env = placed.plan, self._stage.bench.resolved.rl.env

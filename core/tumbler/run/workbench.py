@@ -117,12 +117,21 @@ class Stage:
         )
 
     async def collect(
-        self, requests: Sequence[RolloutRequest], *, reject: Reject | None = None, follow: Follow | None = None
+        self,
+        requests: Sequence[RolloutRequest],
+        *,
+        reject: Reject | None = None,
+        follow: Follow | None = None,
+        dispensable: bool = False,
     ) -> Collected:
-        """Run the requests, and what follows them, but for what the journal knows; see `Scheduler.collect`."""
+        """Run the requests, and what follows them, but for what the journal knows; see `Scheduler.collect`.
+
+        What the policy sampled in them counts in the state.
+        """
         collected = await self.bench.scheduler.collect(
-            requests, known=self._known, report=self._report, reject=reject, follow=follow
+            requests, known=self._known, report=self._report, reject=reject, follow=follow, dispensable=dispensable
         )
+        self.bench.state.sampled_tokens += collected.sampled_tokens
         for group in collected.trajectories.values():
             for trajectory in group:
                 self._known.pop(trajectory.id, None)

@@ -10,7 +10,7 @@ from tumbler.contracts.environment import Task
 from tumbler.contracts.execution import EpisodeRunner, RolloutRequest
 from tumbler.errors import RunError, TooManyFailuresError
 from tumbler.rollout.scheduler import Scheduler
-from tumbler.trajectory import Component, Header, Trajectory
+from tumbler.trajectory import Chunk, Component, Header, Trajectory
 
 RequestMaker = Callable[..., RolloutRequest]
 COMPONENT = Component(id="c", version="1", settings_hash="0")
@@ -102,6 +102,38 @@ async def test_too_many_lost_rollouts_end_the_run_with_their_reasons(make_reques
         await Scheduler(execution, attempts=2, failure_share=0.5).collect(
             requests(make_request), known={}, report=ignore
         )
+
+
+async def test_dispensable_rollouts_may_all_be_lost(make_request: RequestMaker) -> None:
+    execution = Execution(lambda request: finished(request, failed=True))
+    collected = await Scheduler(execution, attempts=2, failure_share=0).collect(
+        requests(make_request), known={}, report=ignore, dispensable=True
+    )
+    assert (collected.failures, collected.lost) == (24, 12)
+    assert collected.trajectories == {str(group): [] for group in range(4)}
+
+
+async def test_all_attempts_count_what_was_sampled_in_them_known_or_not(make_request: RequestMaker) -> None:
+    def answer(request: RolloutRequest) -> Trajectory:
+        chunk = Chunk(segment=0, start=0, end=10 ** len(spent), text="", policy_version=0)
+        spent[request.id] = chunk.end
+        return replace(finished(request, failed=request.attempt == 0), chunks=(chunk,))
+
+    spent: dict[str, int] = {}
+    reported: dict[str, Trajectory] = {}
+
+    async def report(trajectory: Trajectory) -> None:
+        reported[trajectory.id] = trajectory
+
+    def drop_second(trajectory: Trajectory) -> str:
+        return "odd" if trajectory.id.endswith("~1") else ""
+
+    wanted = [make_request("0/0", group="0"), make_request("1/0", group="1")]
+    scheduler = Scheduler(Execution(answer), attempts=3, failure_share=0)
+    first = await scheduler.collect(wanted, known={}, report=report, reject=drop_second)
+    assert first.sampled_tokens == sum(spent.values()) == 111111
+    again = await scheduler.collect(wanted, known=reported, report=report, reject=drop_second)
+    assert again.sampled_tokens == 111111
 
 
 async def test_known_rollouts_are_not_run_again(make_request: RequestMaker) -> None:

@@ -1,6 +1,8 @@
 """A whole run: its stages, its folder, its results, and going on after any interruption."""
 
 import json
+import pickle
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tumbler.errors import RegistryError, RunError, RunFolderError, TooManyFailuresError
+from tumbler.errors import ContractError, RegistryError, RunError, RunFolderError, TooManyFailuresError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun
-from tumbler.run.command import resume_run, start_run
+from tumbler.run.command import Interrupted, resume_run, start_run
 from tumbler.run.folder import RunFolder
 from tumbler.run.journal import StageJournal
-from tumbler.trajectory import verify_trajectory
+from tumbler.trajectory import Trajectory, verify_trajectory
 
 Resolve = Callable[..., ResolvedRun]
 Interrupt = Callable[[ResolvedRun, Path, PluginHost, int], None]
@@ -210,6 +212,68 @@ def test_a_stage_ends_with_the_step_that_spends_its_tokens(resolve: Resolve, hos
         assert entry["steps"] == steps
         assert bool(entry["stopped"]) == (steps < 5)
         assert entry["checkpoint"] == f"checkpoints/1-rl-{steps}"
+
+
+SPENDING = (
+    "runs.small.stages=['rl']",
+    "runs.small.algorithm={use='fake/choosy', anchored=true, drop_every=3}",
+    "runs.small.rl.experts={source='self', attempts=2}",
+    "runs.small.backends.inference={use='fake/scripted', fail_one_in=5}",
+    "runs.small.rl.max_infra_failures=1",
+)
+
+
+def tokens_of(folder: Path, count: Callable[[Trajectory], bool]) -> list[int]:
+    """Return the tokens that the policy sampled in those rollouts that count, by step."""
+    tokens = Counter[int]()
+    for name, trajectory in StageJournal(folder / "stages/1-rl").known().items():
+        tokens[int(name.split("/")[1])] += trajectory.sampled_tokens * count(trajectory)
+    return [tokens[step] for step in sorted(tokens)]
+
+
+def test_all_that_the_policy_samples_is_spent(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
+    import tumbler_fake_run
+
+    tumbler_fake_run.STEPS.clear()
+    start_run(resolve(*SPENDING), tmp_path / "whole", host)
+    spent = tokens_of(tmp_path / "whole", lambda _: True)
+    assert [each.values["rollout/sampled_tokens"] for each in tumbler_fake_run.STEPS] == spent
+    for odd in (
+        tokens_of(tmp_path / "whole", lambda each: each.status == "dropped"),
+        tokens_of(tmp_path / "whole", lambda each: each.status == "infra_failed"),
+        tokens_of(tmp_path / "whole", lambda each: "expert" in each.id),
+    ):
+        assert sum(odd[:3]) > 0
+    for budget, steps in ((sum(spent[:3]), 3), (sum(spent[:3]) + 1, 4)):
+        path = tmp_path / f"{steps}"
+        entry = stage(start_run(resolve(*SPENDING, f"runs.small.rl.token_budget={budget}"), path, host), "1-rl")
+        assert entry["steps"] == steps
+
+
+@pytest.mark.parametrize("episodes", [3, 20, 31])
+def test_a_resumed_run_has_spent_as_much_as_an_uninterrupted_one(
+    resolve: Resolve, host: PluginHost, tmp_path: Path, interrupt: Interrupt, episodes: int
+) -> None:
+    resolved = resolve(*SPENDING, "runs.small.rl.token_budget=300", "envs.two-step.delay=0.002")
+    whole = start_run(resolved, tmp_path / "whole", host)
+    interrupt(resolved, tmp_path / "cut", host, episodes)
+    assert stage(resume_run(tmp_path / "cut", host), "1-rl") == stage(whole, "1-rl")
+    assert "tokens are sampled" in stage(whole, "1-rl")["stopped"]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_plan_with_an_empty_group_is_refused(resolve: Resolve, host: PluginHost, tmp_path: Path, size: int) -> None:
+    planned = resolve("runs.small.stages=['rl']", f"runs.small.algorithm={{use='fake/count', size={size}}}")
+    with pytest.raises(ContractError, match=rf"group 0 of step 0, of task 'train-.*with a size of {size}"):
+        start_run(planned, tmp_path / "run", host)
+
+
+def test_an_interrupted_run_is_told_of_across_processes() -> None:
+    error = Interrupted(Path("runs/small"), signal.SIGTERM)
+    copy = pickle.loads(pickle.dumps(error))
+    assert isinstance(copy, Interrupted)
+    assert (copy.folder, copy.number, str(copy)) == (error.folder, signal.SIGTERM, str(error))
+    assert "stopped by SIGTERM" in str(copy)
 
 
 def test_rollouts_are_stale_for_as_long_as_weights_are_not_published(

@@ -23,6 +23,21 @@ def rl_alone(resolve: Resolve, host: PluginHost, folder: Path, *overrides: str) 
     return StageJournal(folder / "stages/1-rl").known()
 
 
+@pytest.fixture(autouse=True)
+def forget(host: PluginHost) -> None:
+    """The fake plugin stays imported from test to test."""
+    import tumbler_fake_run
+
+    tumbler_fake_run.STEPS.clear()
+
+
+def lost_experts() -> list[float]:
+    """Return how many were lost in each step, as observers were told."""
+    import tumbler_fake_run
+
+    return [each.values["rollout/lost_experts"] for each in tumbler_fake_run.STEPS]
+
+
 def test_the_environments_expert_is_asked_in_each_step_by_default(
     resolve: Resolve, host: PluginHost, tmp_path: Path
 ) -> None:
@@ -36,6 +51,29 @@ def test_an_expert_of_a_pool_serves_until_it_is_due(resolve: Resolve, host: Plug
     known = rl_alone(resolve, host, tmp_path / "run", "runs.small.rl.pool=2", "runs.small.rl.experts.refresh_every=3")
     experts = sorted(each.id for each in known.values() if each.header.source == "expert")
     assert [each.split("/")[1] for each in experts] == ["0", "0", "3", "3"]
+
+
+@pytest.mark.parametrize("experts", [0, 1])
+def test_lost_experts_are_missing_and_do_not_end_the_run(
+    resolve: Resolve, host: PluginHost, tmp_path: Path, caplog: pytest.LogCaptureFixture, experts: int
+) -> None:
+    known = rl_alone(
+        *(resolve, host, tmp_path / "run", "runs.small.rl.max_infra_failures=0", f"envs.two-step.experts={experts}")
+    )
+    assert lost_experts() == [2.0 - experts, 2.0, 2.0, 2.0, 2.0]
+    rolled = [each for each in known.values() if each.header.source == "policy"]
+    assert len(rolled) == 30
+    assert sum(each.header.anchor is not None for each in rolled) == 3 * experts
+    message = "1-rl step 4: 2 of 2 rollouts for experts failed for reasons of infrastructure"
+    assert any(message in each.getMessage() and "no more experts" in each.getMessage() for each in caplog.records)
+
+
+def test_a_lost_expert_leaves_the_old_one(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
+    overrides = ("runs.small.rl.pool=2", "runs.small.rl.experts.refresh_every=1", "envs.two-step.experts=2")
+    known = rl_alone(resolve, host, tmp_path / "run", *overrides)
+    assert lost_experts() == [0.0, 2.0, 2.0, 2.0, 2.0]
+    anchors = [each.header.anchor for each in known.values() if each.header.source == "policy"]
+    assert {None if each is None else each.expert for each in anchors} == {"1-rl/0/expert-0", "1-rl/0/expert-1"}
 
 
 def test_the_policys_own_successes_become_its_experts(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:

@@ -1,14 +1,44 @@
 import asyncio
 import errno
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tumbler.contracts.sandbox import SandboxSpec
+from tumbler.contracts.sandbox_control import TEMPLATE_LIFETIME
 from tumbler.errors import SandboxNotFound
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import MAX_DEPTH, copy_tree
 from tumbler_backends.sandbox.posix.opening import opened
 
+OWNED = {TEMPLATE_LIFETIME: "owner"}
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from tumbler.contracts.sandbox import SandboxSpec
+from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
+from tumbler_backends.sandbox.bubblewrap.filesystem import templates
+from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
+
+async def main():
+    backend = BubblewrapBackend(BubblewrapSettings(root=Path(sys.argv[1])))
+    await backend.start()
+    for labels in ({}, {sys.argv[2]: "owner"}):
+        box = await backend.create(SandboxSpec(labels={"made": "by the dead", **labels}))
+        await box.snapshot()
+    copy = templates.copy_tree
+    def stop(*arguments):
+        copy(*arguments)
+        print("ready", flush=True)
+        Path("/dev/stdin").read_bytes()
+    templates.copy_tree = stop
+    await box.snapshot()
+
+asyncio.run(main())
+"""
+"""Is killed while it takes a snapshot, and has two by then, of which one is its own."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -100,6 +130,37 @@ async def test_templates_outlive_their_owner(make_backend):
     made = await later.create(SandboxSpec(template=template.id))
     assert await made.read("file") == b"kept"
     await later.delete_template(template.id)
+
+
+def killed_owner(root):
+    words = [sys.executable, "-c", OWNER, str(root), TEMPLATE_LIFETIME]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline() == b"ready\n"
+        owner.send_signal(signal.SIGKILL)
+
+
+async def test_an_owners_own_templates_and_half_made_ones_go_with_the_next_start_after_its_death(
+    make_backend, tmp_path
+):
+    killed_owner(tmp_path / "sandboxes")
+    folder = tmp_path / "templates"
+    assert len(list(folder.iterdir())) == 3
+    (folder / ".gone-template-0-0").mkdir()
+    backend = await make_backend()
+    (left,) = await backend.templates()
+    assert left.labels == {"made": "by the dead"}
+    assert [each.name for each in folder.iterdir()] == [left.id]
+    copy = await backend.create(SandboxSpec(template=left.id))
+    assert await copy.alive()
+
+
+async def test_a_living_owners_own_templates_stay(make_backend):
+    first = await make_backend()
+    sandbox = await first.create(SandboxSpec(labels=OWNED))
+    template = await sandbox.snapshot()
+    second = await make_backend()
+    await second.reconcile()
+    assert [each.id for each in await second.templates()] == [template.id]
 
 
 async def test_a_template_that_cannot_be_copied_leaves_nothing(make_backend, tmp_path):

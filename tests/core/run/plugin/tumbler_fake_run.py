@@ -12,11 +12,11 @@ from tumbler import hookimpl
 from tumbler.config import Settings
 from tumbler.contracts.algorithm import Algorithm, Group, PlannedGroup, PlanState, RolloutPlan, UpdateRule
 from tumbler.contracts.batch import CreditedTrajectory, LossOutput, TokenBatch
-from tumbler.contracts.environment import StepResult, Task
-from tumbler.contracts.inference import WeightUpdate
+from tumbler.contracts.environment import Expert, StepResult, Task
+from tumbler.contracts.inference import GenerateRequest, Generation, WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.contracts.values import JSONObject, ToolCall
-from tumbler.errors import SandboxDied
+from tumbler.errors import InferenceError, SandboxDied
 from tumbler.observers import StepMetrics
 from tumbler.seeding import derive_seed
 from tumbler.specs import AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec
@@ -29,6 +29,8 @@ class SlowSettings(TwoStepSettings):
     """Seconds that each step takes."""
     fail_every: int = 0
     """Every so many steps of an instance, the sandbox "dies"; 0 never."""
+    experts: int = -1
+    """How many experts there are in a training stage before one more fails; -1 is any number."""
 
 
 class SlowTwoStep(TwoStepEnvironment):
@@ -45,6 +47,12 @@ class SlowTwoStep(TwoStepEnvironment):
             raise SandboxDied("out of memory (scripted)")
         return await super().step(call)
 
+    def expert(self, task: Task, *, seed: int) -> Expert:
+        if len(EXPERTS) == self._slow.experts:
+            raise SandboxDied("no more experts (scripted)")
+        EXPERTS.append(task.id)
+        return super().expert(task, seed=seed)
+
 
 class ScriptSettings(Settings):
     solves: bool = True
@@ -53,6 +61,8 @@ class ScriptSettings(Settings):
     """Whether every task is solved."""
     tokenizer: str = "characters"
     """The tokenizer's fingerprint."""
+    fail_one_in: int = 0
+    """One in so many requests fails, by their seeds; 0 none."""
 
 
 class NamedTokenizer(CharacterTokenizer):
@@ -66,6 +76,12 @@ class Inference(ScriptedInference):
         super().__init__(self._answer, NamedTokenizer(settings.tokenizer))
         self._solves = settings.solves
         self._always = settings.always
+        self._fail_one_in = settings.fail_one_in
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        if self._fail_one_in and request.seed % self._fail_one_in == 0:
+            raise InferenceError("out of memory (scripted)")
+        return await super().generate(request)
 
     def _answer(self, prompt: str) -> str:
         last = prompt.rsplit("user\n", 1)[-1].removesuffix("assistant\n").strip()
@@ -89,6 +105,7 @@ class Training:
 
     def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
         self.state.update(phase=phase, planned=optimizer_steps)
+        EXPERTS.clear()
 
     async def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
         return self._count([each.id for each in batch])
@@ -122,6 +139,8 @@ class Training:
 
 class CountSettings(Settings):
     anchored: bool = False
+    size: int = 3
+    """Of each group."""
 
 
 class Count:
@@ -132,11 +151,12 @@ class Count:
 
     def __init__(self, settings: CountSettings) -> None:
         self.wants_experts = settings.anchored
+        self._size = settings.size
 
     def plan(self, tasks: Sequence[Task], state: PlanState) -> RolloutPlan:
         return RolloutPlan(
             groups=tuple(
-                PlannedGroup(task=task, size=3, anchor=Anchor(expert=expert, chunk=1) if expert else None)
+                PlannedGroup(task=task, size=self._size, anchor=Anchor(expert=expert, chunk=1) if expert else None)
                 for task in tasks
                 for expert in [state.experts(task.id) if self.wants_experts else None]
             )
@@ -175,7 +195,7 @@ class Choosy(Count):
 
     def plan(self, tasks: Sequence[Task], state: PlanState) -> RolloutPlan:
         plan = super().plan(tasks, state)
-        size = 2 + derive_seed(*self._seen) % 3 if self._settings.learns else 3
+        size = 2 + derive_seed(*self._seen) % 3 if self._settings.learns else self._size
         return RolloutPlan(groups=tuple(replace(each, size=size) for each in plan.groups))
 
     def reject_trajectory(self, trajectory: Trajectory) -> str:
@@ -205,6 +225,8 @@ class Source:
         return folder
 
 
+EXPERTS: list[str] = []
+"""The task of each expert that was made since training began."""
 STEPS: list[StepMetrics] = []
 """What was told of each finished step, in order."""
 

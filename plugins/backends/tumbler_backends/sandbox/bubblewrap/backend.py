@@ -78,8 +78,7 @@ class BubblewrapBackend:
         if self._host is not None:
             return
         program = find_program(self._settings.bwrap)
-        swept = await asyncio.to_thread(reap, self._root)
-        self.metrics.owners_reaped += swept.owners
+        await self._sweep()
         owner, cgroups = await asyncio.to_thread(take_ownership, self._root, self._settings.owner)
         host = await asyncio.to_thread(make_host, self._settings, program, owner.folder, cgroups, self.metrics)
         self._owner, self._host = owner, host
@@ -131,9 +130,7 @@ class BubblewrapBackend:
 
     async def reconcile(self) -> int:
         """Remove what dead owners left; return how many sandboxes that were. Own ones expire by themselves."""
-        swept = await asyncio.to_thread(reap, self._root)
-        self.metrics.owners_reaped += swept.owners
-        return swept.sandboxes
+        return await self._sweep()
 
     async def templates(self) -> Sequence[Template]:
         """Return the snapshots of all owners that share the cache, oldest first."""
@@ -262,6 +259,13 @@ class BubblewrapBackend:
         if host is not None:
             os.close(host.seccomp)
             await asyncio.to_thread(kill_until_gone, host.cgroups)
+
+    async def _sweep(self) -> int:
+        """Remove what dead owners left, and their own templates; return how many sandboxes that were."""
+        swept = await asyncio.to_thread(reap, self._root)
+        self.metrics.owners_reaped += swept.owners
+        await asyncio.to_thread(self._templates.sweep)
+        return swept.sandboxes
 
     async def _try_out(self) -> None:
         try:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tumbler.contracts.sandbox_control import TEMPLATE_LIFETIME
 from tumbler.errors import QuotaExceeded, SandboxStartFailed
 from tumbler_backends.sandbox.bubblewrap.filesystem.finishing import to_the_end
 from tumbler_backends.sandbox.bubblewrap.filesystem.templates import StoredTemplate, TemplateStore
@@ -24,17 +25,18 @@ class Copies:
         self._maker = maker
         self._templates = templates
 
-    async def snapshot(self, sandbox: BubblewrapSandbox) -> StoredTemplate:
-        """Copy a sandbox's files into a new template.
+    async def snapshot(self, sandbox: BubblewrapSandbox, *, owned: bool = False) -> StoredTemplate:
+        """Copy a sandbox's files into a new template; one that is `owned`, or labelled so, ends with this process.
 
         Raises `QuotaExceeded` on a full disk and `SandboxStartFailed` (phase `snapshot`) for files that
         cannot be copied.
         """
         storage = sandbox.box.storage
+        owned = owned or sandbox.spec.labels.get(TEMPLATE_LIFETIME) == "owner"
         async with contextlib.AsyncExitStack() as stack:
             room = await stack.enter_async_context(storage.room.entered()) if storage.mounted else None
             try:
-                return await self._copied(sandbox, room)
+                return await self._copied(sandbox, room, owned)
             except OSError as error:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                     raise QuotaExceeded(f"sandbox {sandbox.id} could not be copied: the disk is full: {error}") from (
@@ -44,7 +46,7 @@ class Copies:
 
     async def fork(self, sandbox: BubblewrapSandbox, count: int) -> Sequence[BubblewrapSandbox]:
         """Make `count` sandboxes of the same spec with the same files; either all come up, or none stays."""
-        stored = await self.snapshot(sandbox)
+        stored = await self.snapshot(sandbox, owned=True)
         spec = replace(sandbox.record.spec, name=None, idempotency_key=None)
         making = [asyncio.ensure_future(self._maker.make(spec, stored)) for _ in range(count)]
         try:
@@ -65,9 +67,9 @@ class Copies:
         await asyncio.gather(*making, return_exceptions=True)
         await asyncio.to_thread(self._templates.delete, identity)
 
-    async def _copied(self, sandbox: BubblewrapSandbox, room: OpenRoom | None) -> StoredTemplate:
+    async def _copied(self, sandbox: BubblewrapSandbox, room: OpenRoom | None, owned: bool) -> StoredTemplate:
         """Copy in a thread; where the caller is cancelled, nothing stays of it."""
-        copying = asyncio.ensure_future(asyncio.to_thread(self._copy, sandbox, room))
+        copying = asyncio.ensure_future(asyncio.to_thread(self._copy, sandbox, room, owned))
         try:
             return await asyncio.shield(copying)
         except asyncio.CancelledError:
@@ -76,7 +78,7 @@ class Copies:
                 await asyncio.to_thread(self._templates.delete, copying.result().id)
             raise
 
-    def _copy(self, sandbox: BubblewrapSandbox, room: OpenRoom | None) -> StoredTemplate:
+    def _copy(self, sandbox: BubblewrapSandbox, room: OpenRoom | None, owned: bool) -> StoredTemplate:
         storage, record = sandbox.box.storage, sandbox.record
         with storage.layer(room) as layer:
             return self._templates.add(
@@ -85,4 +87,5 @@ class Copies:
                 image=record.image,
                 lower=record.lower,
                 labels=sandbox.spec.labels,
+                owned=owned,
             )

@@ -1,5 +1,6 @@
-"""Snapshots: the files of sandboxes, kept under the root for whoever comes later; starts nothing."""
+"""Snapshots: the files of sandboxes, kept for whoever comes later, or while their owner lives; starts nothing."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -12,6 +13,7 @@ from typing import Final
 from tumbler.contracts.sandbox_control import Template
 from tumbler.errors import SandboxNotFound
 from tumbler_backends.sandbox.bubblewrap.filesystem.copying import copy_tree
+from tumbler_backends.sandbox.bubblewrap.ownership.owners import OwnerRecord, read_owner
 from tumbler_backends.sandbox.bubblewrap.ownership.removal import remove_tree
 from tumbler_backends.sandbox.posix.opening import opened
 
@@ -45,21 +47,35 @@ class StoredTemplate:
 
 
 class TemplateStore:
-    """The folder of all templates; each has a record and the files in a folder of its own."""
+    """The folder of all templates; each has a record and the files in a folder of its own.
+
+    So has one that is being made, and there and in templates of an owner's own is the owner's record, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Use `folder`, which need not be there."""
         self._folder = folder
 
     def add(
-        self, layer: int, *, source: str, image: str | None, lower: str | None, labels: Mapping[str, str]
+        self,
+        layer: int,
+        *,
+        source: str,
+        image: str | None,
+        lower: str | None,
+        labels: Mapping[str, str],
+        owned: bool = False,
     ) -> StoredTemplate:
-        """Copy an open folder into a new template. Raises `OSError`, and leaves nothing then."""
+        """Copy an open folder into a new template. Raises `OSError`, and leaves nothing then.
+
+        One that is `owned` is swept when this process is dead.
+        """
         identity = f"template-{secrets.token_hex(6)}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = self._folder / f"{_PARTIAL}{identity}"
         try:
             (partial / "files").mkdir(parents=True)
+            OwnerRecord.of_this_process(()).save(partial)
             with opened(os.open(partial / "files", _FOLDER)) as target:
                 size = copy_tree(layer, target)
             stored = StoredTemplate(
@@ -72,6 +88,8 @@ class TemplateStore:
                 lower=lower,
             )
             (partial / _RECORD).write_text(json.dumps(asdict(stored)))
+            if not owned:
+                OwnerRecord.remove(partial)
             partial.rename(self._folder / identity)
         except BaseException:
             remove_tree(partial)
@@ -99,6 +117,25 @@ class TemplateStore:
     def delete(self, identity: str) -> None:
         """Remove a template; raises `SandboxNotFound`."""
         self.get(identity)
+        self._remove(identity)
+
+    def sweep(self) -> int:
+        """Remove the templates of dead owners, and what is left of copies and removals that were cut short.
+
+        Returns how many templates that were. Several processes may do this at once.
+        """
+        count = 0
+        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else []:
+            owner = read_owner(folder)
+            if folder.name.startswith(_GONE):
+                remove_tree(folder)  # another removal was interrupted, or is at it: both are harmless
+            elif owner is not None and owner.is_dead():
+                with contextlib.suppress(SandboxNotFound):
+                    self._remove(folder.name)
+                    count += not folder.name.startswith(_PARTIAL)
+        return count
+
+    def _remove(self, identity: str) -> None:
         gone = self._folder / f"{_GONE}{identity}-{secrets.token_hex(4)}"
         try:
             (self._folder / identity).rename(gone)

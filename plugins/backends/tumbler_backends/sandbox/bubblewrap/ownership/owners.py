@@ -64,6 +64,11 @@ class OwnerRecord:
         temporary.write_text(json.dumps(asdict(self)))
         temporary.replace(folder / _RECORD)
 
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Take the record out of a folder, which is nobody's then."""
+        (folder / _RECORD).unlink()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
