@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tumbler.contracts.algorithm import Group
+from tumbler.contracts.values import ToolCall
 from tumbler_algorithms.gigpo.algorithm import GiGPO
 from tumbler_algorithms.gigpo.settings import GiGPOSettings
 from tumbler_algorithms.grpo.algorithm import GRPO
@@ -56,6 +57,41 @@ def test_by_history_only_equal_tokens_are_one_state(batches):
     other = replace(slow, segments=(replace(segment, token_ids=(*segment.token_ids[:2], 99, *segment.token_ids[3:])),))
     assert near(credit(quick, other, gamma=0.5), [[0.75, 1.0], [-0.75, -1.0]])
     assert near(credit(quick, other, gamma=0.5, state="history"), [[0.75, 0.5], [-0.75, -0.5]])
+
+
+def called(record, *names):
+    """The same walk, each chunk a call of that name."""
+    chunks = tuple(
+        replace(chunk, tool_calls=(ToolCall(name=name, arguments={"b": 1, "a": 2}),))
+        for chunk, name in zip(record.chunks, names, strict=True)
+    )
+    return replace(record, chunks=chunks)
+
+
+def test_calls_that_are_answered_alike_lead_to_one_state_only_if_they_are_the_same_call(batches):
+    quick = called(walk(batches, 1.0, "(no output)", "end"), "left", "go")
+    slow = called(walk(batches, 0.0, "(no output)", "end"), "right", "go")
+    same = called(slow, "left", "go")
+    assert near(credit(quick, slow, gamma=0.5), [[0.75, 0.5], [-0.75, -0.5]])
+    assert near(credit(quick, same, gamma=0.5), [[0.75, 1.0], [-0.75, -1.0]])
+    for state in ("observation", "history"):
+        assert near(credit(quick, slow, gamma=0.5, state=state), [[0.75, 1.0], [-0.75, -1.0]])
+
+
+def test_an_answer_without_a_word_leaves_the_state_to_all_tokens_before(batches):
+    quick, slow = (called(walk(batches, reward, " \n", "end"), "go", "go") for reward in (1.0, 0.0))
+    (segment,) = slow.segments
+    other = replace(slow, segments=(replace(segment, token_ids=(*segment.token_ids[:2], 99, *segment.token_ids[3:])),))
+    assert near(credit(quick, slow, gamma=0.5), [[0.75, 1.0], [-0.75, -1.0]])
+    assert near(credit(quick, other, gamma=0.5), [[0.75, 0.5], [-0.75, -0.5]])
+    assert near(credit(quick, other, gamma=0.5, state="observation"), [[0.75, 1.0], [-0.75, -1.0]])
+
+
+def test_an_episode_without_chunks_counts_by_its_final_reward_if_final_rewards_count(batches):
+    empty, walked = batches.trajectory(1.0, turns=()), walk(batches, 0.0, "end", turns=(0.5,))
+    assert near(credit(empty, walked, step_weight=0.0), [[], [-0.25]])
+    assert near(credit(empty, walked, step_weight=0.0, turn_rewards="only"), [[], [0.25]])
+    assert near(credit(empty, walked, step_weight=0.0, turn_rewards="ignore"), [[], [-0.5]])
 
 
 def test_what_another_agent_was_shown_is_no_state_of_this_one(batches):

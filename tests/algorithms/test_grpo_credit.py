@@ -11,6 +11,7 @@ from tumbler.contracts.algorithm import Group, PlanState
 from tumbler.contracts.environment import Task
 from tumbler_algorithms.grpo.algorithm import GRPO
 from tumbler_algorithms.grpo.settings import GRPOSettings
+from tumbler_algorithms.ipa.settings import IPASettings
 
 
 def credit(*trajectories, **fields):
@@ -64,6 +65,33 @@ def test_the_plan_is_one_whole_group_for_each_task():
     assert (algorithm.tasks_per_step, algorithm.wants_experts) == (3, False)
     rule = algorithm.update_rule
     assert (rule.old_policy, rule.epochs, rule.minibatches) == ("behaviour", 2, 4)
+
+
+def test_a_penalty_on_divergence_is_from_the_initial_policy_unless_said_otherwise():
+    assert GRPOSettings(kl_weight=0.1).kl_reference == "initial"
+    assert GRPO(GRPOSettings(kl_weight=0.1)).update_rule.reference
+
+
+@pytest.mark.parametrize("settings", [GRPOSettings, IPASettings])
+def test_a_penalty_on_divergence_from_the_policy_in_training_itself_is_refused(settings):
+    with pytest.raises(ValidationError, match='kl_reference = "old" does nothing'):
+        settings(kl_weight=0.1, kl_reference="old")
+    for way_out in (
+        {"epochs": 2},
+        {"minibatches": 2},
+        {"old_policy": "snapshot"},
+        {"old_policy": "behaviour"},
+        {"kl_reference": "behaviour"},
+        {"kl_weight": 0.0},
+    ):
+        settings(**{"kl_weight": 0.1, "kl_reference": "old", **way_out})
+
+
+@pytest.mark.parametrize("correction", [{"mask": "chunk"}, {"weight": "token"}])
+def test_a_correction_of_a_gap_that_is_never_seen_is_refused(correction):
+    with pytest.raises(ValidationError, match=r'does nothing with old_policy = "behaviour"'):
+        GRPOSettings(old_policy="behaviour", correction=correction)
+    GRPOSettings(old_policy="snapshot", correction=correction)
 
 
 @pytest.mark.parametrize(

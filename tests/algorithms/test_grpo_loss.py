@@ -14,7 +14,7 @@ VARIANTS = {
     "grpo": {},
     "dr-grpo": {"normalisation": "constant", "constant_length": 50},
     "dapo": {"normalisation": "token-mean", "clip_high": 0.28},
-    "kl": {"kl_weight": 0.3},
+    "kl": {"kl_weight": 0.3, "kl_reference": "old", "epochs": 2},
 }
 
 ragged = settings(max_examples=settings.default.max_examples // 2)  # for each variant anew

@@ -57,7 +57,7 @@ def same(batches, one, other, **fields):
     outputs = loss(one, **fields), loss(other, **fields)
     gradients = [batches.gradients(batch, output) for batch, output in zip((one, other), outputs, strict=True)]
     assert near(outputs[0].total.item(), outputs[1].total.item())
-    assert outputs[0].denominator == outputs[1].denominator
+    assert near(outputs[0].denominator, outputs[1].denominator)
     assert near(gradients[0], gradients[1])
     assert outputs[0].metrics.keys() == outputs[1].metrics.keys()
     for name, pair in outputs[0].metrics.items():
@@ -136,7 +136,7 @@ def test_micro_batches_add_up_to_the_whole(batches, normalisation, data):
     outputs = [loss(part, normalisation, imitation_weight=0.5) for part in parts]
     total, denominator, metrics = batches.add_up(outputs)
     assert near(whole.total.item(), total)
-    assert whole.denominator == denominator
+    assert near(whole.denominator, denominator)
     assert whole.metrics.keys() == metrics.keys()
     assert all(near(whole.metrics[name], pair) for name, pair in metrics.items())
     by_parts = {}
@@ -172,6 +172,7 @@ def test_a_return_of_zero_has_exactly_no_gradient(batches, normalisation, data):
 @data
 def test_successes_depend_on_the_other_policies_through_the_mask_alone(batches, data):
     plain = draw(batches, data, rewards=(1.0,))
+    plain = batches.with_chunks(plain, lambda _, chunk: replace(chunk, credit=abs(chunk.credit)))
     shift = data.draw(st.floats(-3, 3))
 
     def moved(token):
@@ -193,6 +194,78 @@ def test_failures_weigh_at_most_one_and_less_as_the_policy_leaves_them(batches, 
         ratio = geometric_mean(chunk, "policy", "old")
         for token in chunk.tokens:
             assert near(gradient[token.id], min(ratio, 1.0))
+
+
+@pytest.mark.parametrize(("reward", "credit"), [(0.3, -1.0), (1.0, -0.5), (0.0, -0.5)])
+def test_chunks_that_are_credited_below_zero_are_capped_whatever_the_reward(batches, reward, credit):
+    plain = batches.fill(alone(("chunk", 3)) * 4, seed=1, mismatch=0, rewards=(reward,))
+    plain = batches.with_chunks(plain, lambda _, chunk: replace(chunk, credit=credit))
+    batch = batches.tensors(plain)
+    gradient = batches.gradients(batch, loss(batch))
+    ratios = [geometric_mean(chunk, "policy", "old") for each in plain for chunk in each.chunks]
+    assert min(ratios) < 1 < max(ratios)
+    expected = [-credit * min(ratio, 1.0) for ratio in ratios for _ in range(3)]
+    assert near(list(gradient.values()), expected)
+
+
+def imitation_gradients(batches, plain, normalisation, **fields):
+    """What the optimizer sees of the imitated tokens: gradients over the denominator."""
+    batch = batches.tensors(plain)
+    output = loss(batch, normalisation, imitation_weight=1.0, **fields)
+    gradient = batches.gradients(batch, output)
+    return {token.id: gradient[token.id] / output.denominator for each in plain for token in each.imitated}
+
+
+def masked(batches, plain, which):
+    """The same trajectories, the mask leaving out those chunks that `which`(trajectory, chunk) is true of."""
+
+    def changed(trajectory, chunk):
+        gap = 1.0 if which(trajectory, chunk) else 0.0
+        return batches.with_tokens(chunk, lambda token: replace(token, behaviour=token.old - gap))
+
+    return batches.with_chunks(plain, changed)
+
+
+ANCHORED = alone(("other", 2), ("expert", 3), ("chunk", 4), ("other", 1), ("chunk", 4))
+
+
+@in_every_normalisation
+def test_a_mask_that_leaves_nothing_changes_nothing_of_the_imitation_term(batches, normalisation):
+    plain = batches.fill(ANCHORED * 3 + SAMPLE[:1], mismatch=0)
+    whole = imitation_gradients(batches, plain, normalisation)
+    assert all(whole.values())
+    nothing = imitation_gradients(batches, masked(batches, plain, lambda *_: True), normalisation)
+    assert near(nothing, whole)
+
+
+@in_every_normalisation
+def test_a_mask_that_takes_an_equal_share_of_all_changes_nothing_of_the_imitation_term(batches, normalisation):
+    plain = batches.fill(ANCHORED * 3, mismatch=0)
+    half = masked(batches, plain, lambda trajectory, chunk: chunk is trajectory.chunks[0])
+    found, expected = (imitation_gradients(batches, each, normalisation) for each in (half, plain))
+    assert near(found, expected)
+
+
+def test_a_wholly_masked_trajectory_keeps_rl_exact_and_leaves_imitation_to_the_others(batches):
+    plain = batches.fill(ANCHORED * 3, mismatch=0)
+    partly = masked(batches, plain, lambda trajectory, _: trajectory is plain[0])
+    batch = batches.tensors(partly)
+    assert loss(batch, "token-mean", imitation_weight=1.0).denominator == pytest.approx(16, rel=1e-11)
+    found, expected = (imitation_gradients(batches, each, "token-mean") for each in (partly, plain))
+    first = {token.id for token in plain[0].imitated}
+    assert near(found, {token: 0.0 if token in first else value * 1.5 for token, value in expected.items()})
+
+
+@in_every_normalisation
+def test_an_imitated_chunk_without_weight_may_hold_anything(batches, normalisation):
+    plain = batches.fill(ANCHORED, mismatch=0)
+    batch = batches.tensors(plain)
+    batch = replace(batch, imitation_credit=torch.zeros_like(batch.imitation_credit))
+    spoilt = batches.spoilt(batch, batch.imitation_mask)
+    outputs = [loss(each, normalisation, imitation_weight=1.0) for each in (batch, spoilt)]
+    assert outputs[0].total.item() == outputs[1].total.item()
+    gradients = [batches.gradients(*pair) for pair in zip((batch, spoilt), outputs, strict=True)]
+    assert gradients[0] == gradients[1]
 
 
 def test_equal_policies_have_ratio_one_and_mask_nothing(batches):
@@ -290,7 +363,8 @@ def test_metrics_and_samples_describe_the_chunks(batches, data):
     mismatches = [geometric_mean(chunk, "old", "behaviour") for _, chunk in pairs]
     moved = [token.policy - token.old for _, chunk in pairs for token in chunk.tokens]
     capped = sum(
-        each.reward <= 0 and kept(chunk) and ratio > 1 for (each, chunk), ratio in zip(pairs, ratios, strict=True)
+        (each.reward <= 0 or chunk.credit < 0) and kept(chunk) and ratio > 1
+        for (each, chunk), ratio in zip(pairs, ratios, strict=True)
     )
     expected = {
         "ipa/mask_share": (sum(not kept(chunk) for _, chunk in pairs), len(pairs)),

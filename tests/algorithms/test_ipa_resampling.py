@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,19 +15,21 @@ from tumbler.contracts.environment import Task
 from tumbler.errors import RunError
 from tumbler.trajectory import Anchor
 from tumbler_algorithms.ipa.algorithm import IPA
+from tumbler_algorithms.ipa.anchors import expected_success
 from tumbler_algorithms.ipa.crucial import is_drop
-from tumbler_algorithms.ipa.learnt import Learnt, Rate, Record
+from tumbler_algorithms.ipa.learnt import Learnt, Rate, Record, StepRate, expert_digest
 from tumbler_algorithms.ipa.settings import IPASettings
 
 TASK = Task(id="task", instruction="do")
 
 
-def make(**anchors):
-    return IPA(IPASettings(group_size=4, anchors={"share": 1.0, "scope": "task", **anchors}))
+def make(imitation_weight=0.0, **anchors):
+    anchors = {"share": 1.0, "scope": "task", **anchors}
+    return IPA(IPASettings(group_size=4, imitation_weight=imitation_weight, anchors=anchors))
 
 
-def rollback(**anchors):
-    return make(mode="rollback", per_task=1, group_size=4, **{"rollouts": 4, "threshold": 0.75, **anchors})
+def rollback(**fields):
+    return make(mode="rollback", per_task=1, group_size=4, **{"rollouts": 4, "threshold": 0.75, **fields})
 
 
 def expert_of(batches, chunks, text=""):
@@ -147,8 +150,17 @@ def test_a_dip_in_success_flags_the_chunk_that_the_rollback_moved_before(batches
     observe_where_planned(algorithm, batches, expert, "11111110")
     observe_where_planned(algorithm, batches, expert, "0000")
     metrics = algorithm.observe([group_of(batches, "1000", expert=expert, chunk=2)])
-    assert algorithm.state()["crucial"] == {"task": [{"left": 3, "chunk": 2, "before": 0.125, "after": 0.875}]}
+    found = {"left": 3, "chunk": 2, "before": 0.125, "after": 0.875, "step": 4, "confirmed": False}
+    assert algorithm.state()["crucial"] == {"task": [found]}
     assert metrics["ipa/crucial_chunks"] == 1
+
+
+@pytest.mark.parametrize(("outcomes", "left"), [("00000000", [True]), ("00000110", [True]), ("11101101", [])])
+def test_a_rollback_tests_what_it_found_with_as_many_rollouts_more(batches, outcomes, left):
+    algorithm, expert = rollback(rollouts=8), expert_of(batches, 5)
+    for told in ("11111111", "00000000", outcomes, "11110000"):
+        observe_where_planned(algorithm, batches, expert, told)
+    assert [each["confirmed"] for each in algorithm.state()["crucial"].get("task", ())] == left
 
 
 def test_only_the_first_full_window_can_flag_a_dip(batches):
@@ -194,7 +206,11 @@ def test_rollouts_of_policies_that_are_steps_apart_are_not_compared(batches):
 
 
 def test_a_drop_must_be_large_and_more_than_chance():
-    assert is_drop(Rate(won=1, taken=8), Rate(won=6, taken=8), 0.5)
+    assert is_drop(Rate(won=1, taken=8), Rate(won=7, taken=8), 0.5)
+    # 2.6 standard errors, and 2.99 and 3.001 on either side of the bound.
+    assert not is_drop(Rate(won=1, taken=8), Rate(won=6, taken=8), 0.5)
+    assert not is_drop(Rate(won=4, taken=12), Rate(won=6, taken=6), 0.5)
+    assert is_drop(Rate(won=1, taken=6), Rate(won=5, taken=5), 0.5)
     assert not is_drop(Rate(won=0, taken=2), Rate(won=1, taken=2), 0.5)
     assert not is_drop(Rate(won=400, taken=1000), Rate(won=800, taken=1000), 0.5)
     assert is_drop(Rate(won=200, taken=1000), Rate(won=700, taken=1000), 0.5)
@@ -215,7 +231,148 @@ def test_chance_alone_seldom_looks_like_a_drop():
             for high in range(9)
             if is_drop(Rate(won=low, taken=8), Rate(won=high, taken=8), 0.5)
         )
-        assert false < 0.05
+        assert false < 0.0025
+
+
+def rate(algorithm, left):
+    """The success rate that is known of the task's anchor."""
+    return algorithm._resampling._learnt.tasks["task"].rate(left)
+
+
+def test_what_was_found_is_forgotten_if_rollouts_that_were_made_since_contradict_it(batches):
+    expert = expert_of(batches, 6)
+    drop, partly, none = (
+        {4: after * 2, 3: before * 2} for after, before in (("1111", "0000"), ("1110", "1000"), ("1111", "1111"))
+    )
+    for steps, confirmed in (
+        ([drop], [False]),
+        ([drop, {4: "1111", 3: "1111"}], [False]),
+        ([drop, none], []),
+        ([drop, drop, none, none], [True]),
+        ([drop, {4: "11111000", 3: "11000000"}], [False]),
+        ([drop, {4: "11111000", 3: "11000000"}, none], []),
+        ([drop, partly], [True]),
+    ):
+        algorithm = make(mode="parallel")
+        observe_side_by_side(algorithm, batches, expert, steps)
+        assert [each["confirmed"] for each in algorithm.state()["crucial"].get("task", ())] == confirmed
+
+
+@pytest.mark.parametrize(
+    "anchors",
+    [
+        {"mode": "parallel", "choice": "random"},
+        {"mode": "parallel", "choice": "random", "group_size": 8},
+        {"mode": "parallel", "choice": "success-frontier"},
+        {"mode": "rollback"},
+    ],
+)
+def test_where_no_chunk_is_crucial_hardly_any_is_found_in_two_hundred_steps(batches, anchors):
+    """Half of all rollouts succeed, wherever they start."""
+    expert, tasks = expert_of(batches, 8), [Task(id=str(index), instruction="do") for index in range(6)]
+    ends = [batches.trajectory(float(reward), turns=(0.0,)) for reward in (0, 1)]
+    found = places = 0
+    for seed in range(6):
+        algorithm, random = make(**anchors), Random(seed)
+        for step in range(200):
+            plan = algorithm.plan(tasks, PlanState(step=step, seed=seed, experts=lambda _: expert))
+            algorithm.observe(
+                [
+                    Group(
+                        id="group",
+                        task_id=each.task.id,
+                        trajectories=tuple(random.choice(ends) for _ in range(each.size)),
+                        anchor=each.anchor,
+                    )
+                    for each in plan.groups
+                ]
+            )
+        found += sum(len(each) for each in algorithm.state()["crucial"].values())
+        places += 6 * len(tasks)
+    assert found < 0.02 * places
+
+
+def test_a_new_expert_of_another_length_leaves_nothing_of_the_rates_of_the_old_one(batches):
+    algorithm = rollback(rollouts=8)
+    for outcomes in ("11111111", "1100"):
+        observe_where_planned(algorithm, batches, expert_of(batches, 4, "old"), outcomes)
+    new = expert_of(batches, 6, "new")
+    algorithm.observe([group_of(batches, "0000", expert=new, chunk=4)])
+    place = algorithm.state()["tasks"]["task"]["place"]
+    assert (place["left"], place["recent"], place["rate"], place["after"]) == (
+        2,
+        "0000",
+        {"won": 0, "taken": 4},
+        {"won": 0, "taken": 0},
+    )
+    algorithm.observe([group_of(batches, "0000", expert=new, chunk=4)])
+    assert algorithm.state()["crucial"] == {}
+
+
+def test_rates_outlive_experts_of_one_length_that_are_made_anew_in_each_step(batches):
+    algorithm = make(choice="success-frontier", per_task=1)
+    for step, outcomes in enumerate(("1100", "1000", "0000")):
+        algorithm.observe([group_of(batches, outcomes, expert=expert_of(batches, 5, str(step)), chunk=2)])
+    assert rate(algorithm, 3) == Rate(won=3, taken=12)
+    algorithm.observe([group_of(batches, "1", expert=expert_of(batches, 6, "longer"), chunk=5)])
+    assert rate(algorithm, 3) == Rate()
+
+
+def test_a_rollback_moves_although_its_expert_is_made_anew_in_each_step(batches):
+    algorithm = rollback(rollouts=8)
+    for step, expected in enumerate((4, 3)):
+        expert = expert_of(batches, 5, str(step))
+        assert observe_where_planned(algorithm, batches, expert, "1111") == expected
+    longer, shorter = expert_of(batches, 6), expert_of(batches, 5)
+    moved = rollback(rollouts=8, patience=16)
+    for expert, chunk in (longer, 5), (shorter, 4), (longer, 5), (shorter, 4):
+        moved.observe([group_of(batches, "1110", expert=expert, chunk=chunk)])
+    assert planned(moved, longer)[0][0] == 4
+
+
+def test_a_new_expert_is_not_compared_with_what_came_after_in_the_old_one(batches):
+    algorithm = rollback(rollouts=8)
+    observe_where_planned(algorithm, batches, expert_of(batches, 5, "old"), "11111111")
+    observe_where_planned(algorithm, batches, expert_of(batches, 5, "new"), "00000000")
+    assert algorithm.state()["crucial"] == {}
+
+
+def test_patience_is_each_tasks_own_where_many_roll_back_together(batches):
+    algorithm, expert = rollback(scope="global", patience=8), expert_of(batches, 5)
+    groups = [group_of(batches, "1000", expert=expert, chunk=4, task=str(task)) for task in range(10)]
+    algorithm.observe(groups)
+    assert planned(algorithm, expert)[0][0] == 4
+    algorithm.observe(groups)
+    assert planned(algorithm, expert)[0][0] == 3
+
+
+def test_after_its_last_sweep_a_rollback_rests_before_each_further_one(batches):
+    algorithm, expert = rollback(patience=4, sweeps=1, retry_share=0.25), expert_of(batches, 3)
+    anchored = []
+    for _ in range(18):
+        ((chunk, _),) = planned(algorithm, expert)
+        anchored.append(chunk > 0)
+        algorithm.observe([group_of(batches, "1000", expert=expert if chunk else None, chunk=chunk)])
+    # A sweep over two anchors, then a rest three times as long.
+    assert anchored == ([True] * 2 + [False] * 6) * 2 + [True] * 2
+
+
+def test_a_rollback_that_rests_does_so_for_longer_experts_too(batches):
+    algorithm = rollback(scope="global", patience=4, sweeps=1)
+    observe_where_planned(algorithm, batches, expert_of(batches, 3), "0000")
+    assert planned(algorithm, expert_of(batches, 5)) == [(0, 4)]
+
+
+@pytest.mark.parametrize(("retry_share", "resumes"), [(0.0, False), (0.25, True)])
+def test_a_rollback_that_mastered_everything_never_begins_again_and_others_do_if_asked_for(
+    batches, retry_share, resumes
+):
+    for outcomes, begins in (("1111", False), ("0000", resumes)):
+        algorithm = rollback(patience=4, sweeps=1, retry_share=retry_share)
+        expert = expert_of(batches, 2)
+        assert observe_where_planned(algorithm, batches, expert, outcomes) == 0
+        found = [observe_where_planned(algorithm, batches, expert, "0000") for _ in range(10)]
+        assert any(found) is begins
 
 
 def test_a_new_expert_voids_what_was_known_of_the_old_one_but_for_where_the_rollback_stands(batches):
@@ -232,7 +389,7 @@ def test_a_new_expert_voids_what_was_known_of_the_old_one_but_for_where_the_roll
 
 
 def test_steps_before_the_last_rollouts_of_an_anchor_are_forgotten(batches):
-    algorithm, expert = make(memory=6), expert_of(batches, 4)
+    algorithm, expert = make(memory=6, rollouts=6), expert_of(batches, 4)
     for outcomes in ("1111", "0100", "10"):
         algorithm.observe([group_of(batches, outcomes, expert=expert, chunk=2)])
     window = [{"step": 2, "won": 1, "taken": 4}, {"step": 3, "won": 1, "taken": 2}]
@@ -321,8 +478,32 @@ def test_the_metrics_tell_success_by_what_anchors_leave(batches):
     }
 
 
+def test_an_anchor_exactly_at_the_threshold_is_mastered(batches):
+    algorithm, expert = make(threshold=0.75), expert_of(batches, 8)
+    assert algorithm.observe([group_of(batches, "1110", expert=expert, chunk=6)])["ipa/mastered_left"] == 2
+    assert algorithm.observe([group_of(batches, "1100", expert=expert, chunk=5)])["ipa/mastered_left"] == 2
+
+
+def test_guesses_of_success_weigh_as_much_as_two_rollouts():
+    shared = Record(windows={3: [StepRate(step=1, won=3, taken=6)], 2: [StepRate(step=1, won=6, taken=6)]})
+    own = Record(windows={2: [StepRate(step=1, won=0, taken=2)]})
+    assert expected_success(1, None, shared) == 0.5
+    assert expected_success(2, None, shared) == 7 / 8
+    assert expected_success(2, own, shared) == 2 * (7 / 8) / 4
+
+
+def test_experts_whose_chunks_are_cut_elsewhere_are_other_experts(batches):
+    record = batches.trajectory(turns=(0.0, 0.0))
+
+    def said(*texts):
+        chunks = tuple(replace(chunk, text=text) for chunk, text in zip(record.chunks, texts, strict=True))
+        return expert_digest(replace(record, chunks=chunks))
+
+    assert said("ab", "c") == said("ab", "c") != said("a", "bc")
+
+
 def test_a_verdict_without_success_counts_by_its_reward(batches):
-    algorithm, expert = make(memory=2), expert_of(batches, 3)
+    algorithm, expert = make(memory=2, rollouts=2), expert_of(batches, 3)
     group = group_of(batches, "10", expert=expert, chunk=1)
     unsaid = replace(group, trajectories=tuple(replace(each, success=None) for each in group.trajectories))
     algorithm.observe([unsaid])
@@ -368,7 +549,7 @@ def test_crucial_chunks_of_another_expert_are_not_imitated(batches):
 def test_a_rollback_also_starts_after_a_crucial_chunk_that_is_to_be_imitated(batches):
     expert = expert_of(batches, 5)
     for imitate, expected in (("all", [(3, 4)]), ("crucial", [(3, 4), (4, 4)])):
-        algorithm = rollback(rollouts=8, imitate=imitate)
+        algorithm = rollback(imitation_weight=0.1, rollouts=8, imitate=imitate)
         observe_where_planned(algorithm, batches, expert, "11111111")
         observe_where_planned(algorithm, batches, expert, "00000000")
         assert planned(algorithm, expert) == expected
@@ -394,20 +575,40 @@ def test_patience_shorter_than_a_window_is_refused():
         make(rollouts=8, patience=7)
 
 
+def test_a_memory_shorter_than_a_window_is_refused_where_memory_is_what_is_compared():
+    with pytest.raises(ValidationError, match="memory = 7 forgets"):
+        make(rollouts=8, memory=7)
+    make(mode="rollback", rollouts=64, memory=32)
+    make(rollouts=8, memory=8)
+
+
+@pytest.mark.parametrize("nowhere", [{"mode": "none"}, {"share": 0.0}])
+def test_an_imitation_term_without_anything_to_imitate_is_refused(nowhere):
+    with pytest.raises(ValidationError, match=r"imitation_weight = 0\.1 has nothing to imitate"):
+        make(imitation_weight=0.1, **nowhere)
+    make(**nowhere)
+
+
+def test_a_choice_of_what_to_imitate_without_an_imitation_term_is_refused():
+    with pytest.raises(ValidationError, match=r'anchors\.imitate = "crucial"'):
+        make(imitate="crucial")
+
+
 anchor_tables = st.fixed_dictionaries(
     {
         "mode": st.sampled_from(("parallel", "rollback")),
         "choice": st.sampled_from(("uniform", "random", "success-frontier")),
         "scope": st.sampled_from(("task", "global")),
         "imitate": st.sampled_from(("all", "crucial")),
-        "share": st.floats(0, 1),
+        "share": st.floats(0.01, 1),
         "per_task": st.integers(1, 4),
         "group_size": st.integers(1, 4),
         "rollouts": st.integers(1, 4),
         "patience": st.just(0) | st.integers(4, 9),
         "sweeps": st.integers(1, 3),
+        "retry_share": st.sampled_from((0.0, 0.5, 1.0)),
         "dip": st.floats(0.1, 1),
-        "memory": st.integers(1, 9),
+        "memory": st.integers(4, 9),
     }
 )
 
@@ -423,7 +624,7 @@ observations = st.lists(
 
 @given(table=anchor_tables, history=observations, seed=st.integers(0, 2**32))
 def test_whatever_was_observed_plans_are_valid_and_follow_from_the_saved_state(batches, table, history, seed):
-    settings = IPASettings(group_size=3, anchors=table)
+    settings = IPASettings(group_size=3, imitation_weight=0.1, anchors=table)
     algorithm = IPA(settings)
     for step in history:
         algorithm.observe(

@@ -89,6 +89,7 @@ def test_rollouts_that_a_limit_cut_off_are_refused(batches):
         ((1.0, 1.0), "no spread of rewards"),
         ((0.0, 0.0, 0.0), "no spread of rewards"),
         ((0.0, 1.0), ""),
+        ((0.3, 0.7), ""),
         ((1.0,), ""),
         ((), ""),
     ],

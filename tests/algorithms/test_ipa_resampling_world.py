@@ -123,12 +123,27 @@ def test_a_rollback_comes_to_the_start_and_then_plans_whole_episodes(batches, se
 @pytest.mark.parametrize("seed", SEEDS)
 def test_patience_and_sweeps_bound_the_rollouts_at_anchors_although_nothing_is_learnt(batches, seed, hard):
     patience, sweeps = 32, 2
-    world = World(batches, seed, **ROLLBACK, scope="task", patience=patience, sweeps=sweeps, learning=0.0)
+    world = World(
+        batches, seed, **ROLLBACK, scope="task", patience=patience, sweeps=sweeps, retry_share=0.0, learning=0.0
+    )
     world.skills = [hard] * CHUNKS
     world.run(steps=60)
     assert all(0 < used <= sweeps * (CHUNKS - 1) * patience for used in world.anchored.values())
     assert world.metrics["ipa/rollback_left"] == CHUNKS
     assert set(world.rollouts.values()) == {60 * 16}
+
+
+@pytest.mark.parametrize("scope", ["task", "global"])
+@pytest.mark.parametrize("hard", [-20.0, -1.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_further_sweeps_take_a_bounded_share_of_the_steps(batches, seed, hard, scope):
+    world = World(batches, seed, **ROLLBACK, scope=scope, patience=32, sweeps=1, retry_share=0.25, learning=0.0)
+    world.skills = [hard] * CHUNKS
+    world.run(steps=60)
+    spent = dict(world.anchored)
+    world.run(steps=200)
+    for task, used in world.anchored.items():
+        assert 0.1 * 200 * 16 < used - spent[task] < 0.4 * 200 * 16
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -180,6 +180,7 @@ def test_trajectories_that_failed_never_weigh_more_than_they_would_without_a_rat
 @data
 def test_without_discount_a_success_of_one_chunk_is_reinforce(batches, data):
     plain = data.draw(batches.plain_batches(rewards=(1.0,), mismatch=0.0))
+    plain = batches.with_chunks(plain, lambda _, chunk: replace(chunk, credit=abs(chunk.credit)))
     only = [replace(each, segments=(tuple(each.chunks[:1]),)) for each in plain]
     batch = batches.tensors(only)
     expected = batches.gradients(batch, loss(batch, "reinforce", normalisation="sum"))

@@ -15,7 +15,7 @@ VARIANTS = {
     "grpo": (
         {"normalisation": "token-mean", "clip_high": 0.28, "dual_clip": 1.4, **PENALISED},
         {"ratio_level": "trajectory", **CORRECTED},
-        {"ratio_level": "chunk", "dual_clip": 1.1, "kl_weight": 0.2},
+        {"ratio_level": "chunk", "dual_clip": 1.1, "kl_weight": 0.2, "kl_reference": "old", "minibatches": 2},
     ),
     "gspo": (
         {"clip_low": 0.1, "clip_high": 0.2},
@@ -193,12 +193,14 @@ def gigpo(item, every, tokens, rule):
 
 
 def ipa_token(item, every, tokens, rule):
-    weight = 1.0 if item.reward > 0 else min(math.exp(log_ratio(item, tokens, "token")), 1.0)
-    return likelihood(item, weight * discounted(every, rule)[item.token.id])
+    worth = discounted(every, rule)[item.token.id]
+    weight = 1.0 if item.reward > 0 and worth >= 0 else min(math.exp(log_ratio(item, tokens, "token")), 1.0)
+    return likelihood(item, weight * worth)
 
 
 def ipa_trajectory(item, every, tokens, rule):
-    weight = 1.0 if item.reward > 0 else min(math.exp(log_ratio(item, tokens, "trajectory")), 1.0)
+    good = item.reward > 0 and item.credit >= 0
+    weight = 1.0 if good else min(math.exp(log_ratio(item, tokens, "trajectory")), 1.0)
     return likelihood(item, weight * item.credit)
 
 

@@ -78,13 +78,20 @@ def test_whitening_is_over_the_whole_step(batches, baseline, whiten, rewards):
     repeats = [len(each.chunks) * 2 if whiten == "tokens" else 1 for group in groups for each in group.trajectories]
     drawn = [value for value, count in zip(plain, repeats, strict=True) for _ in range(count)]
     mean, deviation = statistics.fmean(drawn), statistics.pstdev(drawn)
-    expected = [(value - mean) / deviation if max(plain) > min(plain) else 0.0 for value in plain]
+    expected = [(value - mean) / (deviation + 1e-6) if max(plain) > min(plain) else 0.0 for value in plain]
     assert near(firsts(credit(groups, baseline=baseline, whiten=whiten)), expected)
 
 
 def test_a_step_without_spread_has_exactly_no_credit(batches):
     for fields in ({"baseline": "batch-mean"}, {"whiten": "tokens"}, {"baseline": "leave-one-out"}):
         assert firsts(credit(grouped(batches, [[0.1, 0.1], [0.1]]), **fields)) == [0.0] * 3
+
+
+def test_returns_that_differ_by_rounding_alone_are_not_blown_up(batches):
+    groups = grouped(batches, [[0.1 + 0.2, 0.3], [0.3]])
+    for whiten in ("trajectories", "tokens"):
+        found = firsts(credit(groups, whiten=whiten))
+        assert 0 < max(map(abs, found)) < 1e-9
 
 
 def test_turn_rewards_are_part_of_the_return_if_asked_for(batches):
@@ -102,7 +109,8 @@ def test_trajectories_without_a_verdict_and_replayed_chunks_take_no_part(batches
         assert credit([group], **fields) == [[[0.0] * 3, [0.0, 0.0, 0.5], [-0.5] * 3]]
     # 2 tokens count of the one, and 6 of the other.
     (_, one, other) = credit([group], whiten="tokens")[0]
-    assert near([one[2], other[0]], [0.75 / math.sqrt(3 / 16), -0.25 / math.sqrt(3 / 16)])
+    deviation = math.sqrt(3 / 16) + 1e-6
+    assert near([one[2], other[0]], [0.75 / deviation, -0.25 / deviation])
 
 
 def test_a_group_alone_is_credited_as_a_step_of_its_own(batches):

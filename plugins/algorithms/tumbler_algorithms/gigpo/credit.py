@@ -1,14 +1,14 @@
 """GiGPO's advantages: among episodes, and among chunks that began in equal states (arXiv 2505.10978). No tensor."""
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 from tumbler.trajectory.record import Chunk, Trajectory
 from tumbler_algorithms.gigpo.settings import GiGPOSettings, State
 from tumbler_algorithms.parts.baselines import Baseline, centre
+from tumbler_algorithms.parts.calls import call_text
 from tumbler_algorithms.parts.groups import alike
-from tumbler_algorithms.parts.rewards import chunk_rewards, final_reward
+from tumbler_algorithms.parts.rewards import chunk_rewards, final_reward, total_reward
 
 __all__ = ["step_credits"]
 
@@ -21,23 +21,21 @@ def step_credits(trajectories: Sequence[Trajectory], settings: GiGPOSettings) ->
     """
     baseline: Baseline = "whiten" if settings.divide_by_std else "mean"
     judged = [place for place, each in enumerate(trajectories) if each.judged]
-    rewards = {place: _rewards(trajectories[place], settings) for place in judged}
-    episodes = centre([math.fsum(rewards[place]) for place in judged], baseline)
+    finals = {place: final_reward(trajectories[place]) for place in judged}
+    totals = [total_reward(trajectories[place], finals[place], settings.turn_rewards) for place in judged]
+    episodes = centre(totals, baseline)
     credited = [[0.0] * len(each.chunks) for each in trajectories]
     for place, advantage in zip(judged, episodes, strict=True):
         credited[place] = alike(trajectories[place], advantage)
-    returns = {place: _discounted(rewards[place], settings.gamma) for place in judged}
+    returns = {
+        place: _discounted(chunk_rewards(trajectories[place], finals[place], settings.turn_rewards), settings.gamma)
+        for place in judged
+    }
     for members in _same_state([(place, trajectories[place]) for place in judged], settings.state):
         steps = centre([returns[place][index] for place, index in members], baseline)
         for (place, index), advantage in zip(members, steps, strict=True):
             credited[place][index] += settings.step_weight * advantage
     return credited
-
-
-def _rewards(trajectory: Trajectory, settings: GiGPOSettings) -> list[float]:
-    """Return the reward of each chunk; of an episode without any, its final reward alone."""
-    final = final_reward(trajectory)
-    return chunk_rewards(trajectory, final, settings.turn_rewards) or [final]
 
 
 def _discounted(rewards: Sequence[float], gamma: float) -> list[float]:
@@ -63,18 +61,22 @@ def _same_state(trajectories: Sequence[tuple[int, Trajectory]], state: State) ->
 def _states(trajectory: Trajectory, state: State) -> list[Hashable]:
     """Return what stands for the state before each chunk.
 
-    That is all tokens before it, or what the agent was last shown; an agent's first chunk is known by its
-    tokens either way.
+    That is all tokens before it, or what the agent was last shown, or that and the call which it answered; an
+    agent's first chunk is known by its tokens in any case, and so is one after an answer without a word, unless
+    answers alone are asked for.
     """
-    shown: dict[str, str] = {}
+    last: dict[str, Chunk] = {}
     keys: list[Hashable] = []
     for chunk in trajectory.chunks:
         agent = trajectory.segments[chunk.segment].agent_id
-        if state == "observation" and agent in shown:
-            keys.append((agent, shown[agent]))
+        before = last.get(agent)
+        if before is not None and state == "observation":
+            keys.append((agent, before.observation))
+        elif before is not None and state == "turn" and before.observation.strip():
+            keys.append((agent, call_text(before), before.observation))
         else:
             keys.append((agent, _prompt(trajectory, chunk)))
-        shown[agent] = chunk.observation
+        last[agent] = chunk
     return keys
 
 

@@ -9,7 +9,7 @@ from tumbler_algorithms.parts.rewards import TurnRewards
 
 __all__ = ["GiGPOSettings", "State"]
 
-State: TypeAlias = Literal["observation", "history"]
+State: TypeAlias = Literal["turn", "observation", "history"]
 
 
 class GiGPOSettings(ObjectiveSettings):
@@ -27,9 +27,10 @@ class GiGPOSettings(ObjectiveSettings):
     gamma: float = Field(default=0.95, gt=0.0, le=1.0)
     """Discount for each chunk, in the returns that are compared among equal states."""
 
-    state: State = "observation"
-    """What makes two states equal: that the agent was shown the same last, as in the paper, or that all tokens
-    before the chunk are the same."""
+    state: State = "turn"
+    """What makes two states equal: that the agent made the same call last and was shown the same in answer; that it
+    was shown the same, whatever the call, as in the paper, which needs answers that tell the whole state; or that
+    all tokens before the chunk are the same, as `turn` asks where an answer is empty."""
 
     turn_rewards: TurnRewards = "add"
     """What becomes of rewards that the environment gives within the episode: they `add` to the final

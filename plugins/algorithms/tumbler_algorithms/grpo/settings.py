@@ -5,7 +5,6 @@ from typing import Self
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from tumbler_algorithms.parts.objective import Normalisation, ObjectiveSettings, RatioLevel
-from tumbler_algorithms.parts.settings import KLReference
 
 __all__ = ["GRPOSettings"]
 
@@ -50,10 +49,6 @@ class GRPOSettings(ObjectiveSettings):
     """What the loss is averaged over: trajectories (`sum`), chunks after a mean over each one's tokens,
     trajectories after a mean over each one's tokens, all tokens alike, or trajectories after division by one
     constant length. Masked tokens never count."""
-
-    kl_reference: KLReference = "old"
-    """The policy that `kl_weight` holds to: the weights with which the phase began, those that sampled, or
-    those as the inference engine had them."""
 
     @model_validator(mode="after")
     def _buffer_fits_limit(self) -> Self:

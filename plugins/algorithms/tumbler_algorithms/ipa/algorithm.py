@@ -9,7 +9,6 @@ from tumbler.contracts.values import JSONObject
 from tumbler.trajectory.record import Trajectory
 from tumbler_algorithms.ipa.credit import chunk_credits
 from tumbler_algorithms.ipa.filters import reject_group, reject_trajectory
-from tumbler_algorithms.ipa.plan import wants_experts
 from tumbler_algorithms.ipa.resampling import Resampling
 from tumbler_algorithms.ipa.settings import IPASettings
 
@@ -41,7 +40,7 @@ class IPA:
     @property
     def wants_experts(self) -> bool:
         """Say whether some rollouts are to start from anchors."""
-        return wants_experts(self._settings.anchors)
+        return self._settings.anchors.at_work
 
     def plan(self, tasks: Sequence[Task], state: PlanState) -> RolloutPlan:
         """Choose the rollouts of the next step (3.2.4.5)."""

@@ -21,10 +21,11 @@ def to_anchor(task: Task, expert: Trajectory, anchors: AnchorSettings, learnt: L
     """Return whether there is an anchor to start from.
 
     Chunk 0 is none, since nothing is replayed, and after the last chunk nothing is left to sample; a
-    rollback that has come to the start is over.
+    rollback that has come to the start is over, or rests.
     """
     if anchors.mode == "rollback":
-        return rollback_place(task.id, anchors, learnt).left < len(expert.chunks)
+        place = rollback_place(task.id, anchors, learnt)
+        return place.resumes is None and place.left < len(expert.chunks)
     return len(expert.chunks) > 1
 
 

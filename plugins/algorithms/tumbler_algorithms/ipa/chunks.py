@@ -42,7 +42,8 @@ def chunk_weights(batch: TokenBatch, trained: TokenBatch, settings: IPASettings)
 
     Staleness, π_θ/π_old, is what the ratio corrects; engine mismatch, π_old/μ, is what the mask is
     for. Chunks of trajectories with R > 0 keep their full weight; those of others lose weight as the
-    policy moves away from them and never gain any (the asymmetry of TOPR).
+    policy moves away from them and never gain any (the asymmetry of TOPR). So do chunks whose credit is below 0
+    although R is above: a partial reward without success, or what is left of one after a baseline.
     """
     old, behaviour = batch.old_logprobs.detach(), batch.behaviour_logprobs.detach()
     length, old_sum, behaviour_sum, likelihood = lengths_and_sums(batch, old, behaviour, batch.policy_logprobs)
@@ -51,7 +52,7 @@ def chunk_weights(batch: TokenBatch, trained: TokenBatch, settings: IPASettings)
         kept, old_sum, likelihood = lengths_and_sums(trained, old, batch.policy_logprobs)
     keep = _keep(gap, kept, batch, settings)
     ratio = mean_by_level((likelihood - old_sum).detach(), kept, batch, "chunk").exp()
-    failed = ~(batch.reward > 0)[batch.chunk_trajectory]
+    failed = ~(batch.reward > 0)[batch.chunk_trajectory] | (batch.chunk_credit < 0)
     importance = torch.where(failed, ratio.clamp(0.0, 1.0), torch.ones_like(ratio))
     return ChunkWeights(
         length=length,

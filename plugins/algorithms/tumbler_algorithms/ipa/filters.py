@@ -1,12 +1,12 @@
 """Which rollouts IPA refuses, and why (arXiv 2512.24873, 3.2.4.5; arXiv 2503.14476). Drops nothing itself."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 
 from tumbler.contracts.algorithm import Group
 from tumbler.trajectory.record import Chunk, Trajectory
 from tumbler_algorithms.ipa.resampling_settings import FilterSettings
+from tumbler_algorithms.parts.calls import call_text
 
 __all__ = ["reject_group", "reject_trajectory"]
 
@@ -43,12 +43,4 @@ def _longest_row(turns: Iterable[Chunk]) -> int:
 
 def _most_repeated(turns: Iterable[Chunk]) -> int:
     """Return how often the illegal call was made that was made most often."""
-    return max(Counter(_call_of(chunk) for chunk in turns if chunk.errored).values(), default=0)
-
-
-def _call_of(chunk: Chunk) -> str:
-    """Return the call as text; a malformed turn is its own."""
-    if not chunk.tool_calls:
-        return chunk.text
-    calls = [{"name": call.name, "arguments": call.arguments} for call in chunk.tool_calls]
-    return json.dumps(calls, sort_keys=True)
+    return max(Counter(call_text(chunk) for chunk in turns if chunk.errored).values(), default=0)

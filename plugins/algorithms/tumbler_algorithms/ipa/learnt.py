@@ -5,6 +5,7 @@ k of them replayed, leaves K - k. Counted from the end, experts of different len
 """
 
 import hashlib
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,7 @@ __all__ = [
     "Record",
     "RollbackPlace",
     "StepRate",
+    "Told",
     "expert_digest",
     "outcome_of",
     "read_learnt",
@@ -30,6 +32,26 @@ ALL_TASKS = "*"
 
 _TASKS = 4096
 """Tasks that are remembered, lest tasks that never come again fill every checkpoint."""
+
+
+@dataclass(kw_only=True)
+class Told:
+    """What one step tells of one anchor."""
+
+    outcomes: str = ""
+    """Of all its rollouts: 1 for a success, 0 for a failure."""
+    groups: int = 0
+    """Groups that they came in; one for each task, but for what was refused."""
+
+    @property
+    def won(self) -> int:
+        """Return how many succeeded."""
+        return self.outcomes.count("1")
+
+    @property
+    def taken(self) -> int:
+        """Return how many there were."""
+        return len(self.outcomes)
 
 
 class _Stored(BaseModel):
@@ -70,10 +92,28 @@ class RollbackPlace(_Stored):
     """The last rollouts from here, oldest first: 1 for a success, 0 for a failure."""
     after: Rate = Field(default_factory=Rate)
     """Of the last rollouts from the anchor before, which left one chunk less; nothing taken at the beginning."""
+    waited: float = 0.0
+    """Rollouts of each task from here, as a mean over the tasks of a step; what patience is counted in."""
+    seen: Rate = Field(default_factory=Rate)
+    """Of the rollouts from here that were already looked at for a drop since the anchor before."""
+    looks: int = 0
+    """How often that was done."""
     sweep: int = 1
     """How often it has begun at the last chunk."""
+    began: int = 0
+    """The step of this sweep's first rollouts; 0 before them."""
     weak: bool = False
     """Whether it left an anchor of this sweep unmastered."""
+    resumes: int | None = None
+    """The step after which it begins again; None unless it rests."""
+
+    def for_another_expert(self, *, same_length: bool) -> "RollbackPlace":
+        """Return what stays with a new expert, which is no part of a comparison with the old one's later anchors.
+
+        Where it has as many chunks, success from here stays too.
+        """
+        kept = {"left", "sweep", "weak", "began", "resumes", "waited"}
+        return RollbackPlace(**self.model_dump(include=kept | {"rate", "recent"} if same_length else kept))
 
 
 class CrucialChunk(_Stored):
@@ -87,6 +127,10 @@ class CrucialChunk(_Stored):
     """Success rate of rollouts that had to do it themselves."""
     after: float
     """Success rate of rollouts to which it was replayed."""
+    step: int
+    """The step in which it was found."""
+    confirmed: bool
+    """Whether rollouts that were made since have shown it again."""
 
 
 class Record(_Stored):
@@ -140,22 +184,36 @@ class Learnt(_Stored):
     def task(self, task_id: str, expert: Trajectory) -> Record:
         """Return the task's record, for writing.
 
-        A new expert for a task makes its rates and crucial chunks void; a rollback goes on where it
-        stands, since it counts from the end.
+        A new expert for a task makes crucial chunks void. A rollback goes on where it stands, since it counts from
+        the end. Success rates stay if the new expert has as many chunks, or nothing could ever be learnt of a
+        task whose expert is made anew in each step; else they are void, too.
         """
         if (record := self.known(task_id, expert)) is not None:
             return record
-        place = self.tasks[task_id].place if task_id in self.tasks else RollbackPlace()
+        old, chunks = self.tasks.get(task_id, Record()), len(expert.chunks)
+        same_length = old.chunks == chunks
         self.crucial.pop(task_id, None)
-        self.tasks[task_id] = Record(expert=expert_digest(expert), chunks=len(expert.chunks), place=place)
+        self.tasks[task_id] = Record(
+            expert=expert_digest(expert),
+            chunks=chunks,
+            windows=old.windows if same_length else {},
+            place=old.place.for_another_expert(same_length=same_length),
+        )
         return self.tasks[task_id]
 
+    def crucial_at(self, key: str, left: int) -> CrucialChunk | None:
+        """Return the crucial chunk that leaves so many, itself included, if there is one."""
+        return next((each for each in self.crucial.get(key, ()) if each.left == left), None)
+
     def add_crucial(self, key: str, found: CrucialChunk) -> None:
-        """Remember a crucial chunk; what was first seen of it stays."""
-        known = self.crucial.setdefault(key, [])
-        if all(each.left != found.left for each in known):
-            known.append(found)
-            known.sort(key=lambda each: -each.left)
+        """Remember a crucial chunk that is not known yet."""
+        self.crucial[key] = sorted([*self.crucial.get(key, ()), found], key=lambda each: -each.left)
+
+    def drop_crucial(self, key: str, left: int) -> None:
+        """Forget a crucial chunk."""
+        self.crucial[key] = [each for each in self.crucial[key] if each.left != left]
+        if not self.crucial[key]:
+            del self.crucial[key]
 
     def forget_old_tasks(self) -> None:
         """Keep the tasks that were met last."""

@@ -77,9 +77,10 @@ def ipa_terms(batch: TokenBatch, settings: IPASettings) -> LossTerms:
         penalty = regularise(unmasked, settings)
         total = total + (sum_by_chunk(penalty.loss, unmasked) * scale).sum()
         pairs |= {f"penalty_{name}": pair for name, pair in penalty.pairs.items()}
-    imitated = imitation(batch, settings)
+    imitated = imitation(batch, settings, chunks)
     if settings.imitation_weight > 0:
         total = total + settings.imitation_weight * imitated.loss
+        denominator = denominator + imitated.denominator
     pairs["imitation_nll"] = (imitated.nll, imitated.tokens)
     return LossTerms(total=total, denominator=denominator, pairs=pairs, chunks=chunks)
 

@@ -13,12 +13,7 @@ from tumbler_algorithms.ipa.learnt import Learnt
 from tumbler_algorithms.ipa.resampling_settings import AnchorSettings
 from tumbler_algorithms.ipa.settings import IPASettings
 
-__all__ = ["plan_rollouts", "wants_experts"]
-
-
-def wants_experts(anchors: AnchorSettings) -> bool:
-    """Say whether some rollouts are to start from anchors."""
-    return anchors.mode != "none" and anchors.share > 0
+__all__ = ["plan_rollouts"]
 
 
 def plan_rollouts(tasks: Sequence[Task], state: PlanState, settings: IPASettings, learnt: Learnt) -> RolloutPlan:
@@ -46,7 +41,7 @@ def _choose_experts(
     The fraction of a task that the share leaves over is a chance of one more, so that a step of few
     tasks keeps the share on average.
     """
-    wanted = math.floor(anchors.share * len(tasks) + random.random()) if wants_experts(anchors) else 0
+    wanted = math.floor(anchors.share * len(tasks) + random.random()) if anchors.at_work else 0
     chosen: dict[int, Trajectory] = {}
     for index in random.sample(range(len(tasks)), len(tasks)):
         if len(chosen) == wanted:

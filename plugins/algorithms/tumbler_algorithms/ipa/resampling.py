@@ -1,17 +1,17 @@
 """Initialised resampling as IPA uses it: what was learnt from rollouts, and what follows from it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tumbler.contracts.algorithm import Group, PlanState, RolloutPlan
 from tumbler.contracts.environment import Task
 from tumbler.contracts.values import JSONObject
 from tumbler.trajectory.record import Trajectory
 from tumbler_algorithms.ipa.crucial import find_crucial
-from tumbler_algorithms.ipa.learnt import ALL_TASKS, Learnt, Record, StepRate, outcome_of, read_learnt
+from tumbler_algorithms.ipa.learnt import ALL_TASKS, Learnt, Record, StepRate, Told, outcome_of, read_learnt
 from tumbler_algorithms.ipa.plan import plan_rollouts
 from tumbler_algorithms.ipa.resampling_metrics import resampling_metrics
-from tumbler_algorithms.ipa.rollback import advance
+from tumbler_algorithms.ipa.rollback import advance, resume
 from tumbler_algorithms.ipa.settings import IPASettings
 
 __all__ = ["Resampling"]
@@ -33,11 +33,11 @@ class Resampling:
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
         """Learn from a step's groups and return metrics of the step."""
         self._learnt.steps += 1
-        told: defaultdict[tuple[str, int], str] = defaultdict(str)
+        told: defaultdict[tuple[str, int], Told] = defaultdict(Told)
         for group in groups:
             self._note(group, told)
-        for (key, left), outcomes in told.items():
-            step = StepRate(step=self._learnt.steps, won=outcomes.count("1"), taken=len(outcomes))
+        for (key, left), each in told.items():
+            step = StepRate(step=self._learnt.steps, won=each.won, taken=each.taken)
             self._record(key).note(left, step, memory=self._anchors.memory)
         if self._anchors.mode == "rollback":
             self._roll_back(told)
@@ -70,7 +70,7 @@ class Resampling:
         """Go on from what `state` returned; from `{}`, at the beginning."""
         self._learnt = read_learnt(state)
 
-    def _note(self, group: Group, told: defaultdict[tuple[str, int], str]) -> None:
+    def _note(self, group: Group, told: defaultdict[tuple[str, int], Told]) -> None:
         """Add a group's outcomes to those of its task, in the scope `task`, and to those of all.
 
         How many chunks an episode from the start has to do is known only where the task's expert is.
@@ -87,25 +87,28 @@ class Resampling:
         else:
             return
         outcomes = "".join(outcome_of(each) for each in group.trajectories)
-        told[ALL_TASKS, left] += outcomes
+        keys = [ALL_TASKS]
         if by_task:
             self._learnt.tasks[group.task_id].touched = self._learnt.steps
-            told[group.task_id, left] += outcomes
+            keys.append(group.task_id)
+        for key in keys:
+            told[key, left].outcomes += outcomes
+            told[key, left].groups += 1
 
-    def _roll_back(self, told: defaultdict[tuple[str, int], str]) -> None:
+    def _roll_back(self, told: Mapping[tuple[str, int], Told]) -> None:
         standing = {
-            key: outcomes
-            for (key, left), outcomes in told.items()
+            key: each
+            for (key, left), each in told.items()
             if self._is_scope(key) and left == self._record(key).place.left
         }
-        for key, outcomes in standing.items():
-            found = advance(self._record(key), outcomes, self._anchors)
-            if found is not None:
-                self._learnt.add_crucial(key, found)
+        for key, each in standing.items():
+            advance(self._learnt, key, self._record(key), each, self._anchors)
+        for record in (self._learnt.shared, *self._learnt.tasks.values()):
+            resume(self._learnt.steps, record)
 
     def _compare(self, keys: set[str]) -> None:
         for key in filter(self._is_scope, sorted(keys)):
-            find_crucial(self._learnt, key, self._record(key), rollouts=self._anchors.rollouts, dip=self._anchors.dip)
+            find_crucial(self._learnt, key, self._record(key), self._anchors)
 
     def _is_scope(self, key: str) -> bool:
         return (key == ALL_TASKS) == (self._anchors.scope == "global")

@@ -48,19 +48,24 @@ class AnchorSettings(Settings):
     """Success rate at which the rest of the episode counts as mastered, so that a rollback moves on."""
 
     patience: NonNegativeInt = 128
-    """Rollouts from one anchor after which a rollback leaves it unmastered; 0 waits for mastery for ever. At
-    least `rollouts` otherwise."""
+    """Rollouts of one task from one anchor after which a rollback leaves it unmastered; 0 waits for mastery for
+    ever. At least `rollouts` otherwise. Tasks that roll back together, in the global scope, have as many each."""
 
     sweeps: PositiveInt = 4
-    """How often a rollback goes back from the last chunk while it has to leave anchors unmastered. Then the task
-    gets whole episodes all the same."""
+    """How often in a row a rollback goes back from the last chunk while it has to leave anchors unmastered. Then
+    the task gets whole episodes all the same, for some time."""
+
+    retry_share: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Share of the steps that a rollback may take for further sweeps after that, each one after a rest in which the
+    task gets whole episodes: three times as long as the last sweep took, with 0.25. 0 rests for ever."""
 
     dip: float = Field(default=0.5, gt=0.0, le=1.0)
     """By how much the success rate must drop from one anchor to the one before it, for the chunk between
-    them to be crucial. The drop must also be significant at 5 %, one-sided."""
+    them to be crucial. The drop must also be significant, by three standard errors."""
 
     memory: PositiveInt = 32
-    """Rollouts of one anchor that are remembered; older ones tell of a policy that is gone."""
+    """Rollouts of one anchor that are remembered; older ones tell of a policy that is gone. At least `rollouts`
+    with parallel anchors, which are compared by what is remembered."""
 
     imitate: Imitation = "all"
     """Which replayed chunks the imitation term of Eq. 10 is for: all of them, or those found crucial."""
@@ -73,6 +78,20 @@ class AnchorSettings(Settings):
                 "set it to at least `rollouts`, or to 0 for no end"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> "AnchorSettings":
+        if self.mode == "parallel" and self.memory < self.rollouts:
+            raise ValueError(
+                f"memory = {self.memory} forgets rollouts before {self.rollouts} of them make a success rate, so that "
+                "no chunk would ever be crucial; set it to at least `rollouts`"
+            )
+        return self
+
+    @property
+    def at_work(self) -> bool:
+        """Say whether some rollouts are to start from anchors."""
+        return self.mode != "none" and self.share > 0
 
 
 class FilterSettings(Settings):

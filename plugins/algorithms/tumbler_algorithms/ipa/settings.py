@@ -7,15 +7,15 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from tumbler_algorithms.ipa.resampling_settings import AnchorSettings, FilterSettings
 from tumbler_algorithms.parts.baselines import Baseline
 from tumbler_algorithms.parts.objective import Normalisation
-from tumbler_algorithms.parts.rewards import TurnRewards
-from tumbler_algorithms.parts.settings import AlgorithmSettings, Level, RegularisationSettings
+from tumbler_algorithms.parts.rewards import TurnRewards, check_rewards
+from tumbler_algorithms.parts.settings import Level, RegularisedSettings
 
 __all__ = ["IPASettings", "ImitationCredit"]
 
 ImitationCredit: TypeAlias = Literal["uniform", "discounted"]
 
 
-class IPASettings(RegularisationSettings, AlgorithmSettings):
+class IPASettings(RegularisedSettings):
     """How IPA samples, credits and updates."""
 
     group_size: PositiveInt = 8
@@ -79,5 +79,26 @@ class IPASettings(RegularisationSettings, AlgorithmSettings):
             raise ValueError(
                 'constant_length goes with normalisation = "constant" and with nothing else: '
                 f"found normalisation = {self.normalisation!r} and constant_length = {self.constant_length}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _final_reward_counts(self) -> Self:
+        check_rewards(self.turn_rewards, self.failure_reward, self.baseline)
+        return self
+
+    @model_validator(mode="after")
+    def _imitation_has_chunks(self) -> Self:
+        anchors = self.anchors
+        if self.imitation_weight > 0 and not anchors.at_work:
+            raise ValueError(
+                f"imitation_weight = {self.imitation_weight:g} has nothing to imitate, as no rollout starts from an "
+                f"anchor with anchors.mode = {anchors.mode!r} and anchors.share = {anchors.share:g}: set "
+                "imitation_weight = 0, or another mode and a share above 0"
+            )
+        if self.imitation_weight == 0 and anchors.imitate == "crucial":
+            raise ValueError(
+                'anchors.imitate = "crucial" chooses what an imitation term is for, and imitation_weight = 0 leaves '
+                'that term out: set imitation_weight above 0, or anchors.imitate = "all"'
             )
         return self

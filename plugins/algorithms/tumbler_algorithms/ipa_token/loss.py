@@ -23,7 +23,7 @@ def token_ipa_loss(batch: TokenBatch, settings: TokenIPASettings) -> LossOutput:
 
     L_t = -sg(w_t) m_t G_t log π_θ(t), where G_t = γ^{T-t} R over the trained tokens 1..T of the whole
     trajectory (a reward within it is discounted from its own chunk's last token), w_t = 1 if the final
-    reward is positive, else clip(π_θ/π_old, 0, 1), and m_t = 1[π_old/μ ≤ H].
+    reward is positive and G_t not negative, else clip(π_θ/π_old, 0, 1), and m_t = 1[π_old/μ ≤ H].
     """
     # Before anything is masked: a reward on a masked token counts for those before it.
     line = token_line(batch)
@@ -34,7 +34,7 @@ def token_ipa_loss(batch: TokenBatch, settings: TokenIPASettings) -> LossOutput:
     batch = left.batch
     moved = log_ratio(batch.policy_logprobs.detach(), batch.old_logprobs, batch)
     ratio = moved.exp()
-    failed = spread(~(batch.reward > 0)[batch.chunk_trajectory], batch)
+    failed = spread(~(batch.reward > 0)[batch.chunk_trajectory], batch) | (returns < 0)
     weight = torch.where(failed, ratio.clamp(max=1.0), 1.0) * returns
     pairs = {
         **drift(moved, batch),

@@ -1,10 +1,12 @@
 """Settings of token-level IPA; they bear the names of IPA's."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from tumbler_algorithms.parts.baselines import Baseline
 from tumbler_algorithms.parts.objective import Normalisation, ObjectiveSettings
-from tumbler_algorithms.parts.rewards import TurnRewards
+from tumbler_algorithms.parts.rewards import TurnRewards, check_rewards
 
 __all__ = ["TokenIPASettings"]
 
@@ -37,3 +39,8 @@ class TokenIPASettings(ObjectiveSettings):
     """What the loss is averaged over: trajectories (`sum`), chunks after a mean over each one's tokens,
     trajectories after a mean over each one's tokens, all tokens alike, or trajectories after division by one
     constant length. Masked tokens never count."""
+
+    @model_validator(mode="after")
+    def _final_reward_counts(self) -> Self:
+        check_rewards(self.turn_rewards, self.failure_reward, self.baseline)
+        return self

@@ -21,16 +21,16 @@ __all__ = ["trajectory_ipa_loss"]
 def trajectory_ipa_loss(batch: TokenBatch, settings: TrajectoryIPASettings) -> LossOutput:
     """Return the loss of one micro-batch.
 
-    L_t = -sg(w) m_t R log π_θ(t), where w = 1 if the reward is positive, else clip(ρ, 0, 1), ρ is the
-    geometric mean of π_θ/π_old over the trajectory's trained tokens, masked by m_t or not, and
-    m_t = 1[π_old/μ ≤ H].
+    L_t = -sg(w) m_t R log π_θ(t), where w = 1 if the reward is positive and its credit not negative, else
+    clip(ρ, 0, 1), ρ is the geometric mean of π_θ/π_old over the trajectory's trained tokens, masked by m_t or
+    not, and m_t = 1[π_old/μ ≤ H].
     """
     correction = correct(batch, settings.correction)
     batch = correction.batch
     moved = log_ratio(batch.policy_logprobs.detach(), batch.old_logprobs, batch)
     ratio = mean_log_ratio(moved, batch, "trajectory").exp()
     masked = correct(batch, CorrectionSettings(mask="token", high=settings.mismatch_threshold))
-    failed = spread(~(batch.reward > 0)[batch.chunk_trajectory], batch)
+    failed = spread(~(batch.reward > 0)[batch.chunk_trajectory] | (batch.chunk_credit < 0), batch)
     weight = torch.where(failed, ratio.clamp(max=1.0), 1.0) * spread(batch.chunk_credit, batch)
     pairs = {
         **drift(moved, batch),

@@ -7,7 +7,7 @@ from tumbler.contracts.batch import TokenBatch
 from tumbler_algorithms.parts.objective import Normalisation
 from tumbler_algorithms.parts.tokens import by_trajectory, lengths, sum_by_trajectory
 
-__all__ = ["normalise"]
+__all__ = ["normalise", "units"]
 
 
 def normalise(
@@ -38,16 +38,24 @@ def normalise(
         constant: tokens that stand for every trajectory's length, with `constant` alone.
     """
     length = lengths(batch) if length is None else length
+    length = length if keep is None else length * keep
+    denominator = units(batch, kind, length).sum()
     one = torch.ones_like(length)
-    kept = length > 0 if keep is None else keep & (length > 0)
-    trajectories = one.new_tensor(batch.reward.shape[0])
-    if kind == "sum":
-        return one, trajectories
     if kind == "constant":
-        return one / (constant or 1), trajectories
+        return one / (constant or 1), denominator
     if kind == "chunk-mean":
-        return 1.0 / length.clamp(min=1.0), kept.sum()
-    if kind == "token-mean":
-        return one, (length * kept).sum()
-    per_trajectory = sum_by_trajectory(length * kept, batch)
-    return 1.0 / by_trajectory(per_trajectory.clamp(min=1.0), batch), (per_trajectory > 0).sum()
+        return 1.0 / length.clamp(min=1.0), denominator
+    if kind == "trajectory-mean":
+        per_trajectory = sum_by_trajectory(length, batch)
+        return 1.0 / by_trajectory(per_trajectory.clamp(min=1.0), batch), denominator
+    return one, denominator
+
+
+def units(batch: TokenBatch, kind: Normalisation, length: Tensor) -> Tensor:
+    """Return what each trajectory adds to the denominator, [N] float64, given the tokens that count, [C] float64."""
+    if kind in ("sum", "constant"):
+        return length.new_ones(batch.reward.shape[0])
+    if kind == "chunk-mean":
+        return sum_by_trajectory(length > 0, batch)
+    per_trajectory = sum_by_trajectory(length, batch)
+    return per_trajectory if kind == "token-mean" else (per_trajectory > 0).double()

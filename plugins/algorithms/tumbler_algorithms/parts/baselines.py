@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-__all__ = ["Baseline", "centre"]
+__all__ = ["EPSILON", "Baseline", "centre"]
 
 Baseline: TypeAlias = Literal["none", "mean", "leave-one-out", "whiten"]
 
-_EPSILON = 1e-6
-"""Keeps rewards that differ by rounding alone from being blown up to ±1."""
+EPSILON = 1e-6
+"""Added to a deviation before it divides: keeps rewards that differ by rounding alone from being blown up to ±1."""
 
 
 def centre(rewards: Sequence[float], baseline: Baseline) -> list[float]:
@@ -26,5 +26,5 @@ def centre(rewards: Sequence[float], baseline: Baseline) -> list[float]:
     total, count = math.fsum(rewards), len(rewards)
     if baseline == "leave-one-out":
         return [reward - (total - reward) / (count - 1) for reward in rewards]
-    scale = statistics.stdev(rewards) + _EPSILON if baseline == "whiten" else 1.0
+    scale = statistics.stdev(rewards) + EPSILON if baseline == "whiten" else 1.0
     return [(reward - total / count) / scale for reward in rewards]

@@ -4,7 +4,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import PositiveInt, model_validator
 
-from tumbler_algorithms.parts.settings import AlgorithmSettings, CorrectionSettings, RegularisationSettings
+from tumbler_algorithms.parts.settings import CorrectionSettings, RegularisedSettings
 
 __all__ = ["Normalisation", "ObjectiveSettings", "RatioLevel"]
 
@@ -14,7 +14,7 @@ RatioLevel: TypeAlias = Literal["token", "chunk", "trajectory"]
 """What one ratio belongs to: a token, a chunk, or all trained tokens of a trajectory, whatever their segments."""
 
 
-class ObjectiveSettings(RegularisationSettings, AlgorithmSettings):
+class ObjectiveSettings(RegularisedSettings):
     """What algorithms that start every rollout at the beginning have in common."""
 
     normalisation: Normalisation = "token-mean"
@@ -34,5 +34,15 @@ class ObjectiveSettings(RegularisationSettings, AlgorithmSettings):
             raise ValueError(
                 'constant_length goes with normalisation = "constant" and with nothing else: '
                 f"found normalisation = {self.normalisation!r} and constant_length = {self.constant_length}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _correction_has_a_gap(self) -> Self:
+        if self.old_policy == "behaviour" and (self.correction.mask, self.correction.weight) != ("none", "none"):
+            raise ValueError(
+                f'correction with mask = "{self.correction.mask}" and weight = "{self.correction.weight}" does nothing '
+                'with old_policy = "behaviour": π_old is then what the inference engine said, so that no gap is seen; '
+                'set old_policy = "recompute" or "snapshot", or leave the correction out'
             )
         return self

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tumbler.contracts.batch import TokenBatch
 from tumbler.errors import ContractError
+from tumbler_algorithms.parts.exponential import bounded_expm1
 from tumbler_algorithms.parts.metrics import Pairs
 from tumbler_algorithms.parts.segments import row_blocks
 from tumbler_algorithms.parts.settings import KLEstimator, KLReference, RegularisationSettings
@@ -77,7 +78,7 @@ def divergence(batch: TokenBatch, estimator: KLEstimator, reference: KLReference
         x = log_ratio(policy, drawn_from.detach(), batch)
     if estimator == "k1":
         return -x
-    return x * x / 2 if estimator == "k2" else torch.expm1(x) - x
+    return x * x / 2 if estimator == "k2" else bounded_expm1(x) - x
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ __all__ = [
     "KLReference",
     "Level",
     "RegularisationSettings",
+    "RegularisedSettings",
 ]
 
 Level: TypeAlias = Literal["none", "token", "chunk", "trajectory"]
@@ -92,7 +93,8 @@ class RegularisationSettings(Settings):
     gradient of KL(policy‖initial), k3 that of KL(initial‖policy), and k1 none on average."""
 
     kl_reference: KLReference = "initial"
-    """The weights with which the phase began, those that sampled, or those as the inference engine had them."""
+    """The weights with which the phase began, those that sampled, or those as the inference engine had them. Those
+    that sampled are another policy only after an optimizer step, or with `old_policy` other than "recompute"."""
 
     entropy_weight: NonNegativeFloat = 0.0
     """Weight of a bonus on the policy's entropy; 0 leaves it out."""
@@ -106,3 +108,18 @@ class RegularisationSettings(Settings):
     def needs_entropy(self) -> bool:
         """Say whether the loss reads entropies."""
         return self.entropy_weight > 0
+
+
+class RegularisedSettings(RegularisationSettings, AlgorithmSettings):
+    """Both of them, where they agree with each other."""
+
+    @model_validator(mode="after")
+    def _reference_is_another_policy(self) -> Self:
+        itself = self.kl_reference == "old" and self.old_policy == "recompute" and self.epochs == self.minibatches == 1
+        if self.kl_weight > 0 and itself:
+            raise ValueError(
+                f'kl_weight = {self.kl_weight:g} with kl_reference = "old" does nothing: with old_policy = '
+                '"recompute", 1 epoch and 1 minibatch that is the policy in training itself; set kl_reference = '
+                '"initial", more epochs or minibatches, or old_policy = "snapshot" or "behaviour"'
+            )
+        return self

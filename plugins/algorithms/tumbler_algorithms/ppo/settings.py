@@ -1,9 +1,11 @@
 """Settings of PPO."""
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from typing import Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from tumbler_algorithms.parts.objective import ObjectiveSettings
-from tumbler_algorithms.parts.rewards import TurnRewards
+from tumbler_algorithms.parts.rewards import TurnRewards, check_rewards
 
 __all__ = ["PPOSettings"]
 
@@ -39,3 +41,8 @@ class PPOSettings(ObjectiveSettings):
     value_clip: PositiveFloat | None = 0.2
     """How far a value may move from what it was before the first optimizer step until its error stops
     pushing it further, in the unit of rewards; None sets no bound."""
+
+    @model_validator(mode="after")
+    def _final_reward_counts(self) -> Self:
+        check_rewards(self.turn_rewards, self.failure_reward)
+        return self

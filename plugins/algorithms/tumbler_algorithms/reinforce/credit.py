@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from tumbler.contracts.algorithm import Group
 from tumbler.trajectory.record import Trajectory
-from tumbler_algorithms.parts.baselines import Baseline, centre
+from tumbler_algorithms.parts.baselines import EPSILON, Baseline, centre
 from tumbler_algorithms.parts.groups import alike
-from tumbler_algorithms.parts.rewards import chunk_rewards, final_reward
+from tumbler_algorithms.parts.rewards import final_reward, total_reward
 from tumbler_algorithms.reinforce.settings import REINFORCEBaseline, REINFORCESettings, Whitening
 
 __all__ = ["batch_credits"]
@@ -39,10 +39,7 @@ def batch_credits(groups: Sequence[Group], settings: REINFORCESettings) -> list[
 
 
 def _return(trajectory: Trajectory, settings: REINFORCESettings) -> float:
-    """Return the sum of all rewards; the final one is that of a trajectory without chunks, too."""
-    if not trajectory.chunks:
-        return 0.0 if settings.turn_rewards == "only" else final_reward(trajectory)
-    return math.fsum(chunk_rewards(trajectory, final_reward(trajectory), settings.turn_rewards))
+    return total_reward(trajectory, final_reward(trajectory), settings.turn_rewards)
 
 
 def _weight(trajectory: Trajectory, whiten: Whitening) -> int:
@@ -61,4 +58,4 @@ def _whitened(advantages: Sequence[float], weights: Sequence[int]) -> list[float
     pairs = list(zip(advantages, weights, strict=True))
     mean = math.fsum(weight * advantage for advantage, weight in pairs) / total
     variance = math.fsum(weight * (advantage - mean) ** 2 for advantage, weight in pairs) / total
-    return [(advantage - mean) / math.sqrt(variance) for advantage in advantages]
+    return [(advantage - mean) / (math.sqrt(variance) + EPSILON) for advantage in advantages]
