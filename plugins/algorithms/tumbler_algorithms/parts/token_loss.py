@@ -9,7 +9,7 @@ from tumbler_algorithms.parts.correction import Correction
 from tumbler_algorithms.parts.metrics import Pairs, report
 from tumbler_algorithms.parts.objective import ObjectiveSettings
 from tumbler_algorithms.parts.regularise import regularise
-from tumbler_algorithms.parts.tokens import inside, spread
+from tumbler_algorithms.parts.tokens import inside, spread, total
 
 __all__ = ["drift", "minus_log_likelihood", "total_loss"]
 
@@ -29,10 +29,10 @@ def total_loss(
     batch = correction.batch
     penalty = regularise(batch, settings)
     scale, denominator = normalise(batch, settings.normalisation, constant=settings.constant_length)
-    total = ((token_loss * correction.weight + penalty.loss) * spread(scale, batch)).sum(dtype=torch.float64)
+    summed = total((token_loss * correction.weight + penalty.loss) * spread(scale, batch))
     penalties = {f"penalty_{name}": pair for name, pair in penalty.pairs.items()}
     return LossOutput(
-        total=total,
+        total=summed,
         denominator=float(denominator),
         metrics=report({**pairs, **correction.pairs, **penalties}, prefix=prefix),
     )
@@ -52,5 +52,5 @@ def drift(log_ratio: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tenso
     moved, tokens = log_ratio.detach(), inside(batch).sum()
     beyond = torch.expm1(moved)
     # A ratio is 1 + expm1(x), and 0 outside of chunks, where x is 0.
-    ratios = beyond.sum(dtype=torch.float64) + tokens
-    return {"ratio_mean": (ratios, tokens), "kl": ((beyond - moved).sum(dtype=torch.float64), tokens)}
+    ratios = total(beyond) + tokens
+    return {"ratio_mean": (ratios, tokens), "kl": (total(beyond - moved), tokens)}

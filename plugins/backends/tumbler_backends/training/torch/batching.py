@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tumbler_backends.training import dealing
 from tumbler_backends.training.torch.layout import Example
 from tumbler_backends.training.torch.prefixes import RowTree, encode, row_tree
 
@@ -81,16 +82,5 @@ def _of_like_length(examples: Sequence[Example], tokens: int) -> list[list[Examp
 
 
 def deal(examples: Sequence[Example], *, parts: int, generator: torch.Generator) -> list[list[Example]]:
-    """Return up to `parts` parts of about equal loss tokens, dealt in random order.
-
-    There are fewer parts when there are fewer examples, but always one, if only an empty one.
-    """
-    if parts == 1:
-        return [list(examples)]
-    dealt: list[list[Example]] = [[] for _ in range(parts)]
-    tokens = [0] * parts
-    for index in torch.randperm(len(examples), generator=generator).tolist():
-        lightest = tokens.index(min(tokens))
-        dealt[lightest].append(examples[index])
-        tokens[lightest] += examples[index].loss_tokens
-    return [part for part in dealt if part] or [[]]
+    """Return up to `parts` parts of whole examples and about equal loss tokens, in random order; see `dealing`."""
+    return dealing.deal(examples, weights=[each.loss_tokens for each in examples], parts=parts, generator=generator)

@@ -1,28 +1,24 @@
 """The policy in training: a Hugging Face causal LM that scores tokens. S loss tokens, V vocabulary, H hidden size."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel
 
 from tumbler.errors import RunError
+from tumbler_backends.training.folders import enable_checkpointing, load_model
 from tumbler_backends.training.torch.collate import Batch
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
 from tumbler_backends.training.torch.tree_attention import enable_packing, packed_inputs
 
-__all__ = ["Policy", "Scores", "load_policy", "quiet"]
+__all__ = ["Policy", "Scores", "load_policy"]
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits that are held at once: 128 MiB in float32."""
-ALIGNMENT = 64
-"""Bytes; PyTorch allocates at multiples of it."""
 
 
 class Scores(NamedTuple):
@@ -132,85 +128,23 @@ class Policy(nn.Module):
         assert states is not None, "states were asked for"
         return states.shape[-1]
 
-    def copy_weights(self) -> dict[str, Tensor]:
-        """Return a copy of all weights by their Hugging Face names.
-
-        Tied weights appear under each of their names, as one tensor.
-        """
-        copies: dict[int, Tensor] = {}
-        weights: dict[str, Tensor] = {}
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data_ptr() not in copies:
-                copies[tensor.data_ptr()] = tensor.detach().clone()
-            weights[name] = copies[tensor.data_ptr()]
-        return weights
-
     def score_with(self, weights: Mapping[str, Tensor], batch: Batch) -> Scores:
-        """Return what `forward` would return with other weights, as `copy_weights` gave them."""
+        """Return what `forward` would return with other weights, as `folders.copy_weights` gave them."""
         named = {f"model.{name}": tensor for name, tensor in weights.items()}
         return cast("Scores", torch.func.functional_call(self, named, (batch,)))
 
 
 def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
     """Load a model folder in Hugging Face format; raise `RunError` if there is none."""
-    if not (folder / "config.json").is_file():
-        raise RunError(
-            f"no model to train in {folder}: expected a folder in Hugging Face format with config.json, "
-            "weights and tokenizer files"
-        )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if settings.gradient_checkpointing:
-        _switch_dropout_off(config)
-    with quiet():
-        disable_progress_bar()  # the run has a display of its own
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=getattr(torch, settings.dtype), local_files_only=True
-        )
-    _align(model)
+    # Out of training mode there is no dropout anyway.
+    model = load_model(folder, dtype=settings.dtype, dropout=not settings.gradient_checkpointing)
     policy = Policy(model, share_prefixes=settings.share_prefixes)
     policy.eval()
     if settings.gradient_checkpointing:
-        _enable_checkpointing(model)
+        enable_checkpointing(model)
         # Hugging Face models checkpoint in training mode only.
         policy.train()
     return policy
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars of loading and saving: a run has a progress display of its own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _align(model: PreTrainedModel) -> None:
-    """Copy the weights that lie at odd addresses.
-
-    A tensor that is mapped from a file without conversion begins wherever the file has it. Matrix
-    products of equal weights then differ in the last bit with the address, so that a run would not go
-    on exactly from its checkpoint.
-    """
-    for parameter in model.parameters():
-        if parameter.data_ptr() % ALIGNMENT:
-            parameter.data = parameter.data.clone()
-
-
-def _enable_checkpointing(model: PreTrainedModel) -> None:
-    # transformers 5 renamed the method within the major version.
-    renamed = getattr(model, "activation_checkpointing_enable", None)
-    enable = renamed or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
-def _switch_dropout_off(config: PretrainedConfig) -> None:
-    for name, value in config.to_dict().items():
-        if isinstance(value, float) and ("dropout" in name or "pdrop" in name or "layerdrop" in name):
-            setattr(config, name, 0.0)
 
 
 def _select(outputs: Tensor, indices: Tensor) -> Tensor:

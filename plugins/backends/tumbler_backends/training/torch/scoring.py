@@ -30,7 +30,7 @@ class Scorer:
     device: torch.device
 
     def logprobs(self, examples: Sequence[Example], weights: Mapping[str, Tensor] | None = None) -> PerExample:
-        """Return the loss tokens' log-probabilities under other weights, as `Policy.copy_weights` gave them.
+        """Return the loss tokens' log-probabilities under other weights, as `folders.copy_weights` gave them.
 
         None stands for the current ones.
         """

@@ -14,6 +14,7 @@ from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
+from tumbler_backends.training.folders import copy_weights
 from tumbler_backends.training.torch.batching import computed_tokens, deal, micro_batches
 from tumbler_backends.training.torch.checkpoint import read_state, write_checkpoint
 from tumbler_backends.training.torch.layout import Example, rl_examples, sft_examples
@@ -151,7 +152,7 @@ class Trainer:
 
     def _copy_weights(self) -> Mapping[str, Tensor]:
         """Return a copy of the current weights that nobody changes."""
-        return self._snapshots.get(self.version) or self._policy.copy_weights()
+        return self._snapshots.get(self.version) or copy_weights(self._policy.model)
 
     def _trained_value_head(self, optimization: Optimization) -> ValueHead:
         """Return the value head; the first call makes it and has it optimized."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tumbler_backends.training import dealing
 from tumbler_backends.training.trl.rows import Example, Row
 
 __all__ = ["deal", "micro_batches"]
@@ -21,16 +22,5 @@ def micro_batches(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:
 
 
 def deal(examples: Sequence[Example], *, parts: int, generator: torch.Generator) -> list[list[Example]]:
-    """Return up to `parts` parts of whole trajectories and about equal tokens to train, dealt in random order.
-
-    There are fewer parts when there are fewer trajectories, but always one, if only an empty one.
-    """
-    if parts == 1:
-        return [list(examples)]
-    dealt: list[list[Example]] = [[] for _ in range(parts)]
-    tokens = [0] * parts
-    for index in torch.randperm(len(examples), generator=generator).tolist():
-        lightest = tokens.index(min(tokens))
-        dealt[lightest].append(examples[index])
-        tokens[lightest] += examples[index].trained
-    return [part for part in dealt if part] or [[]]
+    """Return up to `parts` parts of whole trajectories and about equal tokens to train, in random order."""
+    return dealing.deal(examples, weights=[each.trained for each in examples], parts=parts, generator=generator)

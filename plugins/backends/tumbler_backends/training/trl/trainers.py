@@ -17,7 +17,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from tumbler_backends.training.trl.checkpoint import quiet
+from tumbler_backends.training.folders import quiet
 from tumbler_backends.training.trl.settings import LossSettings, OptimizerSettings, TRLTrainingSettings
 
 __all__ = ["PolicyTrainer", "SupervisedTrainer", "policy_trainer", "supervised_trainer"]

@@ -12,6 +12,7 @@ from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
+from tumbler_backends.training.folders import copy_weights
 from tumbler_backends.training.trl.acceptance import accept
 from tumbler_backends.training.trl.batching import deal
 from tumbler_backends.training.trl.checkpoint import load_policy, read_state, write_checkpoint
@@ -79,7 +80,7 @@ class Training:
 
     def weights(self) -> WeightUpdate:
         """Return a copy of the weights, which later steps do not change."""
-        return WeightUpdate(version=self.version, tensors=self._policy.copy_weights().items)
+        return WeightUpdate(version=self.version, tensors=copy_weights(self._policy.model).items)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint from which `load` continues exactly."""
