@@ -8,6 +8,7 @@ import pytest
 from tumbler.contracts.sandbox import SandboxSpec
 from tumbler.errors import PolicyDenied, SandboxUnavailable, SessionEnded
 from tumbler_backends.sandbox.remote.backend import RemoteBackend
+from tumbler_backends.sandbox.remote.sandbox import RemoteSandbox
 from tumbler_backends.sandbox.remote.settings import RemoteSettings
 
 
@@ -210,7 +211,11 @@ async def test_a_creation_that_is_cancelled_leaves_no_sandbox(service, remote):
     await asyncio.sleep(0.02)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:  # a creation may be faster than its cancellation
+        if isinstance(outcome, RemoteSandbox):
+            await outcome.delete()
+    assert any(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     async with asyncio.timeout(60):
         while remote.orphans or await remote.list():
             await asyncio.sleep(0.05)
