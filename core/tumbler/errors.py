@@ -11,6 +11,7 @@ TumblerError
 ├── TrajectoryError (ValueError)                 a trajectory breaks a rule of the record
 ├── EpisodeError (RuntimeError)                  one episode could not go on
 │   ├── ContextOverflowError                     the prompt no longer fits
+│   ├── ContextPlanError (ValueError)            a context strategy's plan breaks a rule
 │   ├── ReplayMismatchError                      a replayed chunk saw another observation
 │   └── EpisodeTimeoutError (TimeoutError)       a wait in the episode reached its bound
 ├── InferenceError (RuntimeError)                the inference backend failed
@@ -42,6 +43,7 @@ __all__ = [
     "CapabilityError",
     "ComponentNotFoundError",
     "ContextOverflowError",
+    "ContextPlanError",
     "ContractError",
     "EpisodeError",
     "EpisodeTimeoutError",
@@ -122,6 +124,17 @@ class EpisodeError(TumblerError, RuntimeError):
 
 class ContextOverflowError(EpisodeError):
     """The prompt plus the reply's budget no longer fits the model's context."""
+
+
+class ContextPlanError(EpisodeError, ValueError):
+    """A context strategy asked for an edit that breaks a rule; `check` names the rule."""
+
+    infra = True
+
+    def __init__(self, message: str, check: str = "") -> None:
+        """Keep the rule's name beside the message."""
+        super().__init__(message)
+        self.check = check
 
 
 class ReplayMismatchError(EpisodeError):

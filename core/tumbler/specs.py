@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tumbler.contracts.context import ContextStrategy
     from tumbler.contracts.environment import Environment
     from tumbler.contracts.execution import ExecutionBackend
+    from tumbler.contracts.gateway import ModelGateway
     from tumbler.contracts.inference import InferenceBackend
     from tumbler.contracts.model import ModelSource
     from tumbler.contracts.sandbox import SandboxBackend
@@ -35,8 +36,9 @@ __all__ = [
     "ModelSpec",
 ]
 
-BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution", "service"]
-"""What a backend can do. A run names one for each of the first four; `service` offers sandboxes to other machines."""
+BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution", "gateway", "service"]
+"""What a backend can do. A run names those that it needs of the first five: `gateway` lets programs speak to the
+policy. `service` offers sandboxes to other machines."""
 ComponentKind: TypeAlias = Literal["environment", "algorithm", "agent", "context-strategy", "backend", "model"]
 
 
@@ -105,6 +107,7 @@ class BackendSpec(ComponentSpec):
         | type[InferenceBackend]
         | type[TrainingBackend]
         | type[ExecutionBackend]
+        | type[ModelGateway]
         | type[SandboxService],
     ]"""
 

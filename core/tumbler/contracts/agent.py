@@ -1,17 +1,34 @@
 """What an agent scaffold is: it drives model, tools and context until the episode is over."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from tumbler.contracts.context import ContextPipeline
 from tumbler.contracts.environment import ExpertAction, Observation, StepResult, Task
 from tumbler.contracts.inference import FinishReason
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
 
-__all__ = ["Agent", "Demonstrator", "Episode", "EpisodeModel", "EpisodeTools", "Limits", "Outcome", "Reply"]
+if TYPE_CHECKING:
+    from tumbler.contracts.gateway import Endpoint
+    from tumbler.contracts.sandbox import Sandbox
 
-StopReason: TypeAlias = Literal["finished", "terminated", "truncated", "turn_limit", "context_overflow", "malformed"]
+__all__ = [
+    "Agent",
+    "Demonstrator",
+    "Episode",
+    "EpisodeModel",
+    "EpisodeTools",
+    "HostingEpisode",
+    "Limits",
+    "Outcome",
+    "Reply",
+]
+
+StopReason: TypeAlias = Literal[
+    "finished", "terminated", "truncated", "turn_limit", "context_overflow", "malformed", "loop"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +41,8 @@ class Limits:
     """Wall time of the whole episode."""
     malformed: int = 4
     """Malformed replies after which an agent should give up."""
+    clear_at_least: int = 0
+    """Tokens that a rewrite of the context must free, or it is refused; 0 for no such bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +53,12 @@ class Reply:
     finish_reason: FinishReason
     chunk: int
     """The chunk's index in the trajectory; give it to `EpisodeTools.call`."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt, the whole history included."""
+    tokens: int = 0
+    """Tokens of the reply."""
+    cached_tokens: int = 0
+    """How many of the prompt's were not computed again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +73,32 @@ class Outcome:
 class EpisodeModel(Protocol):
     """The policy, recorded: each call becomes one chunk."""
 
-    async def generate(self, messages: Sequence[Message], *, agent_id: str = "main") -> Reply:
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        agent_id: str = "main",
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        trainable: bool = True,
+        cause: str | None = None,
+    ) -> Reply:
         """Return the policy's reply to the conversation.
 
-        When `messages` extends the agent's previous conversation and reply, only the new tail is
-        rendered and the token history is kept; anything else opens a new segment. Raises
-        `ContextOverflowError` when the prompt leaves no room for a reply.
+        When `messages` extends one of the agent's conversations and its reply, only the new tail is rendered and
+        the token history is kept; anything else opens a new segment. Calls may run side by side: two that extend
+        the same conversation share its history, and the later one gets a segment of its own.
+
+        Args:
+            messages: the whole conversation; a reply of the policy word for word as it was given.
+            agent_id: whose conversation it is; a sub-agent has its own.
+            max_tokens: tokens of the reply, at most as many as the run samples; None for that many.
+            temperature: None samples as the run does; a reply at another one is never trained.
+            trainable: False keeps the reply out of training.
+            cause: why a new segment is opened, where the caller knows better, such as "tools".
+
+        Raises:
+            ContextOverflowError: the prompt leaves no room for a reply.
         """
         ...
 
@@ -73,6 +118,15 @@ class EpisodeTools(Protocol):
 
     def reject(self, *, chunk: int, reason: str) -> None:
         """Record that the chunk made no call that can be carried out."""
+        ...
+
+
+@runtime_checkable
+class NotingTools(Protocol):
+    """Optional: recorded tools that take note of what a scaffold does by itself. The core's do."""
+
+    def note(self, call: ToolCall, result: StepResult, *, chunk: int) -> None:
+        """Record a call that the scaffold carried out itself, and what it brought."""
         ...
 
 
@@ -108,6 +162,23 @@ class Episode(Protocol):
     @property
     def limits(self) -> Limits:
         """Return the episode's bounds."""
+        ...
+
+
+@runtime_checkable
+class HostingEpisode(Protocol):
+    """Optional: an episode whose agent is a program. The core's episodes have both where the run gives them."""
+
+    @property
+    def sandbox(self) -> "Sandbox | None":
+        """Return the episode's sandbox; None where the environment needs none."""
+        ...
+
+    def serve(self) -> "AbstractAsyncContextManager[Endpoint]":
+        """Serve the recorded policy through the run's gateway for as long as the context is open.
+
+        Raises `ContractError` where the run names no gateway.
+        """
         ...
 
 

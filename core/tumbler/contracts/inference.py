@@ -17,6 +17,7 @@ __all__ = [
     "GenerateRequest",
     "Generation",
     "InferenceBackend",
+    "PlainTokenizer",
     "Sampling",
     "TextTokenizer",
     "WeightUpdate",
@@ -91,6 +92,23 @@ class TextTokenizer(Protocol):
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Return the conversation as the chat template writes it."""
+        ...
+
+
+@runtime_checkable
+class PlainTokenizer(Protocol):
+    """Optional: a tokenizer that can take a control token's spelling for words.
+
+    With it, what stands in a message cannot end its turn or begin another.
+    """
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """Return how the tokens are spelt that `encode` takes for control tokens."""
+        ...
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the ids of the text, every control token in it as the words that spell it."""
         ...
 
 

@@ -67,6 +67,7 @@ def _kind_contract(kind: ComponentKind) -> type:
 
 def _role_contract(role: BackendRole) -> type:
     from tumbler.contracts.execution import ExecutionBackend
+    from tumbler.contracts.gateway import ModelGateway
     from tumbler.contracts.inference import InferenceBackend
     from tumbler.contracts.sandbox import SandboxBackend
     from tumbler.contracts.sandbox_service import SandboxService
@@ -77,6 +78,7 @@ def _role_contract(role: BackendRole) -> type:
         "inference": InferenceBackend,
         "training": TrainingBackend,
         "execution": ExecutionBackend,
+        "gateway": ModelGateway,
         "service": SandboxService,
     }
     return contracts[role]

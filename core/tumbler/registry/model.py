@@ -45,7 +45,7 @@ SECTIONS: Mapping[str, ComponentKind] = {
 }
 """Section of the file → kind of its components."""
 
-ROLES: tuple[BackendRole, ...] = ("sandbox", "inference", "training", "execution")
+ROLES: tuple[BackendRole, ...] = ("sandbox", "inference", "training", "execution", "gateway")
 
 
 def _reference(value: object) -> object:
@@ -106,6 +106,8 @@ class BackendsTable(Table):
     """What takes the optimizer steps."""
     execution: Reference | None = None
     """Where the episodes run, and how many at a time."""
+    gateway: Reference | None = None
+    """What serves the policy to agents that are programs, by the chat APIs that they speak."""
 
 
 class LimitsTable(Table):
@@ -117,6 +119,8 @@ class LimitsTable(Table):
     """Wall time of the whole episode."""
     malformed: int = Field(default=4, ge=1)
     """Malformed replies after which the agent should give up."""
+    clear_at_least: int = Field(default=0, ge=0)
+    """Tokens that a rewrite of the context must free, or it is refused: each one costs the engine's cache."""
 
 
 class SamplingTable(Table):

@@ -2,17 +2,20 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from tumbler.contracts.agent import EpisodeModel, EpisodeTools, Limits, Reply
-from tumbler.contracts.context import ContextPipeline
+from tumbler.contracts.context import ContextPipeline, StrategyAnswer
 from tumbler.contracts.environment import Environment, Observation, StepResult, Task
+from tumbler.contracts.gateway import Endpoint, GatewaySession, ModelGateway
+from tumbler.contracts.sandbox import Sandbox
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
 from tumbler.errors import ContextOverflowError, ContractError
 from tumbler.rollout.preparation import PreparedAnchor
-from tumbler.rollout.recorder import Recorder
+from tumbler.rollout.recorder import OpenCall, Recorder
 from tumbler.rollout.sources import Prompt, Source, require_recorded_observation
 from tumbler.trajectory.record import Anchor
 
@@ -36,6 +39,19 @@ class PhaseClock:
             self.seconds[name] += time.perf_counter() - start
 
 
+class ToolAnswers(Protocol):
+    """Tools that the context strategies answer."""
+
+    @property
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return the tools."""
+        ...
+
+    async def call(self, call: ToolCall) -> StrategyAnswer:
+        """Carry out a call of one of them."""
+        ...
+
+
 class RecordedTools:
     """The environment's tools; each call ends a chunk and is recorded."""
 
@@ -56,12 +72,24 @@ class RecordedTools:
         self._clock = clock
         self._anchor = anchor
         self._prepared = prepared
+        self._strategies: ToolAnswers | None = None
         self.last_observation = ""
+
+    def offer(self, strategies: "ToolAnswers") -> None:
+        """Offer the context strategies' tools beside the environment's."""
+        taken = {spec.name for spec in self._environment.tools()} & {spec.name for spec in strategies.tools}
+        if taken:
+            raise ContractError(
+                f"the environment and a context strategy both offer a tool {min(taken)!r}; "
+                "rename the tool in the strategy's settings"
+            )
+        self._strategies = strategies
 
     @property
     def specs(self) -> Sequence[ToolSpec]:
         """Return the tools on offer."""
-        return self._environment.tools()
+        own = [] if self._strategies is None else self._strategies.tools
+        return [*self._environment.tools(), *own]
 
     async def call(self, call: ToolCall, *, chunk: int) -> StepResult:
         """Carry out a call that the given chunk made."""
@@ -73,6 +101,13 @@ class RecordedTools:
         self._compare(chunk)
         return result
 
+    def note(self, call: ToolCall, result: StepResult, *, chunk: int) -> None:
+        """Record a call that the scaffold carried out itself."""
+        self._check(chunk)
+        self._recorder.note_call(chunk, call, result)
+        self.last_observation = self._recorder.chunks[chunk].observation
+        self._compare(chunk)
+
     def reject(self, *, chunk: int, reason: str) -> None:
         """Record that the chunk made no call that can be carried out."""
         self._check(chunk)
@@ -81,6 +116,9 @@ class RecordedTools:
         self._compare(chunk)
 
     async def _answer(self, call: ToolCall, chunk: int) -> StepResult:
+        if self._strategies is not None and any(spec.name == call.name for spec in self._strategies.tools):
+            answer = await self._strategies.call(call)
+            return StepResult(observation=answer.text, errored=answer.errored)
         if self._prepared is None or not self._replays(chunk):
             return await self._environment.step(call)
         return self._prepared.answer(call, chunk=chunk, made=len(self._recorder.chunks[chunk].tool_calls))
@@ -113,34 +151,72 @@ class RecordedModel:
         *,
         episode: str,
         prompt_limit: int,
+        on_prompt: Callable[[int], None] = lambda _tokens: None,
+        rewritten: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Ask `source`; prompts longer than `prompt_limit` tokens overflow."""
+        """Ask `source`; prompts longer than `prompt_limit` tokens overflow.
+
+        `on_prompt` is told the true length of each prompt of the main conversation, and `rewritten` tells whether
+        that conversation says something else than before.
+        """
         self._source = source
         self._recorder = recorder
         self._tools = tools
         self._clock = clock
         self._episode = episode
         self._prompt_limit = prompt_limit
+        self._on_prompt = on_prompt
+        self._rewritten = rewritten
 
-    async def generate(self, messages: Sequence[Message], *, agent_id: str = "main") -> Reply:
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        agent_id: str = "main",
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        trainable: bool = True,
+        cause: str | None = None,
+    ) -> Reply:
         """Return the policy's reply to the conversation and record it."""
-        segment, token_ids = self._recorder.open_call(agent_id, messages)
-        if len(token_ids) > self._prompt_limit:
+        if cause is None and agent_id == "main" and self._rewritten():
+            cause = "rewrite"
+        call = self._recorder.open_call(agent_id, messages, cause=cause)
+        try:
+            self._require_room(call, agent_id)
+            prompt = Prompt(
+                session=f"{self._episode}/{call.session}",
+                call=call.number,
+                token_ids=call.token_ids,
+                observation=self._tools.last_observation,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                agent_id=agent_id,
+            )
+            with self._clock.phase("model"):
+                spoken = await self._source.speak(prompt)
+        except BaseException:
+            self._recorder.abandon_call(call)
+            raise
+        chunk = spoken.chunk if trainable else replace(spoken.chunk, trainable=False)
+        return Reply(
+            text=chunk.text,
+            finish_reason=chunk.finish_reason,
+            chunk=self._recorder.close_call(call, spoken.token_ids, chunk),
+            prompt_tokens=len(call.token_ids),
+            tokens=len(spoken.token_ids),
+            cached_tokens=spoken.cached_tokens,
+        )
+
+    def _require_room(self, call: OpenCall, agent_id: str) -> None:
+        length = len(call.token_ids)
+        if agent_id == "main":
+            self._on_prompt(length)
+        if length > self._prompt_limit:
             raise ContextOverflowError(
-                f"the prompt has {len(token_ids)} tokens and at most {self._prompt_limit} leave room for a reply; "
+                f"the prompt has {length} tokens and at most {self._prompt_limit} leave room for a reply; "
                 "lower max_tokens or the turn limit, or add a context strategy that bounds the conversation"
             )
-        prompt = Prompt(
-            episode=self._episode,
-            segment=segment,
-            call=len(self._recorder.chunks),
-            token_ids=token_ids,
-            observation=self._tools.last_observation,
-        )
-        with self._clock.phase("model"):
-            spoken = await self._source.speak(prompt)
-        index = self._recorder.close_call(agent_id, spoken.token_ids, spoken.chunk)
-        return Reply(text=spoken.chunk.text, finish_reason=spoken.chunk.finish_reason, chunk=index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +229,20 @@ class RecordedEpisode:
     tools: EpisodeTools
     context: ContextPipeline
     limits: Limits
+    sandbox: Sandbox | None = None
+    gateway: ModelGateway | None = None
+    session: GatewaySession | None = None
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[Endpoint]:
+        """Serve the recorded policy through the run's gateway for as long as the context is open."""
+        if self.gateway is None or self.session is None:
+            raise ContractError(
+                "the agent is a program that speaks to a gateway, and the run names none; "
+                'add one: backends = { gateway = "gateway", ... }'
+            )
+        endpoint = await self.gateway.open(self.session)
+        try:
+            yield endpoint
+        finally:
+            await self.gateway.end(endpoint)

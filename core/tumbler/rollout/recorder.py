@@ -1,6 +1,11 @@
-"""Builds the trajectory record while an episode runs: segments, chunks, what each call brought."""
+"""Builds the trajectory record while an episode runs: segments, chunks, what each call brought.
 
-from collections.abc import Sequence
+A conversation that goes on from where an earlier one stood after a reply keeps that one's token ids: the same segment
+grows where it stood last, and a copy of its beginning opens a new one anywhere else. Calls may run side by side; what
+is not closed leaves no trace.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tumbler.contracts.environment import StepResult
@@ -9,15 +14,45 @@ from tumbler.contracts.values import Message, ToolCall
 from tumbler.rollout.rendering import Renderer
 from tumbler.trajectory.record import Chunk, Segment
 
-__all__ = ["Recorder"]
+__all__ = ["OpenCall", "Recorder"]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Thread:
-    """One agent's running conversation: which segment it is in, and what that segment says."""
+    """One running conversation: what it says so far, in words and in ids."""
 
-    segment: int
+    key: int
+    agent_id: str
     messages: list[Message] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    segment: int | None = None
+    """None until its first reply."""
+    calling: bool = False
+    last_chunk: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenCall:
+    """A model call under way: close it with its reply, or abandon it."""
+
+    session: str
+    """Names the conversation, for the engine's cache."""
+    token_ids: tuple[int, ...]
+    number: int
+    """How many calls were opened before."""
+    _thread: _Thread
+    _messages: tuple[Message, ...]
+    _parent: _Thread | None
+    _cause: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Place:
+    """Where a conversation stood after a reply."""
+
+    thread: _Thread
+    tokens: int
+    last_chunk: int
 
 
 class Recorder:
@@ -27,17 +62,20 @@ class Recorder:
         """Start an empty record."""
         self._tokenizer = tokenizer
         self._renderer = Renderer(tokenizer)
-        self._threads: dict[str, _Thread] = {}
-        self._token_ids: list[list[int]] = []
+        self._threads: list[_Thread] = []
+        self._recorded: list[_Thread] = []
+        """The threads that have a segment, in its order."""
+        self._places: dict[tuple[str, tuple[Message, ...]], _Place] = {}
         self._segments: list[Segment] = []
         self._chunks: list[Chunk] = []
+        self._calls = 0
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """Return the segments with their token ids so far."""
         return tuple(
-            replace(segment, token_ids=tuple(token_ids))
-            for segment, token_ids in zip(self._segments, self._token_ids, strict=True)
+            replace(segment, token_ids=tuple(thread.token_ids))
+            for segment, thread in zip(self._segments, self._recorded, strict=True)
         )
 
     @property
@@ -45,28 +83,52 @@ class Recorder:
         """Return the chunks so far."""
         return tuple(self._chunks)
 
-    def open_call(self, agent_id: str, messages: Sequence[Message]) -> tuple[int, tuple[int, ...]]:
-        """Return the segment and the prompt's ids of the agent's next model call."""
-        thread = self._threads.get(agent_id)
-        if thread is None:
-            cause = "start" if not self._segments else "sub-agent"
-            thread = self._open_segment(agent_id, messages, cause, parent=len(self._segments) - 1)
-        elif not self._extend(thread, messages):
-            thread = self._open_segment(agent_id, messages, "rewrite", parent=thread.segment)
-        return thread.segment, tuple(self._token_ids[thread.segment])
+    @property
+    def sessions(self) -> Sequence[str]:
+        """Return the names of all conversations that were begun."""
+        return [str(thread.key) for thread in self._threads]
 
-    def close_call(self, agent_id: str, token_ids: Sequence[int], chunk: Chunk) -> int:
-        """Append the reply's ids to the agent's segment and return the new chunk's index.
+    def open_call(self, agent_id: str, messages: Sequence[Message], *, cause: str | None = None) -> OpenCall:
+        """Return the prompt's ids of the agent's next model call; `cause` says why, if a new segment must open."""
+        conversation = tuple(messages)
+        place, known = self._find(agent_id, conversation)
+        tail = None
+        if place is not None:
+            last_token = place.thread.token_ids[place.tokens - 1]
+            tail = self._renderer.tail(conversation[known:], last_token=last_token)
+        if place is None or tail is None:
+            parent, found = self._origin(agent_id)
+            return self._begin(agent_id, conversation, self._renderer.prompt(conversation), parent, cause or found)
+        token_ids = [*place.thread.token_ids[: place.tokens], *tail]
+        self._note_what_followed(place, conversation[known:])
+        thread = place.thread
+        if place.tokens < len(thread.token_ids) or thread.calling:
+            cause = cause or _departure(thread, conversation, known)
+            return self._begin(agent_id, conversation, token_ids, thread, cause)
+        thread.calling = True
+        return self._open(thread, conversation, token_ids, parent=None, cause="")
+
+    def close_call(self, call: OpenCall, token_ids: Sequence[int], chunk: Chunk) -> int:
+        """Append the reply's ids to the call's segment and return the new chunk's index.
 
         `chunk` carries all but its place, which is filled in here.
         """
-        thread = self._threads[agent_id]
-        history = self._token_ids[thread.segment]
-        start = len(history)
-        history.extend(token_ids)
-        self._chunks.append(replace(chunk, segment=thread.segment, start=start, end=len(history)))
-        thread.messages.append(Message(role="assistant", content=chunk.text))
-        return len(self._chunks) - 1
+        thread = call._thread
+        if thread.segment is None:
+            thread.segment = self._add_segment(thread, call._parent, call._cause)
+        start = len(call.token_ids)
+        thread.token_ids = [*call.token_ids, *token_ids]
+        thread.messages = [*call._messages, Message(role="assistant", content=chunk.text)]
+        thread.calling = False
+        self._chunks.append(replace(chunk, segment=thread.segment, start=start, end=len(thread.token_ids)))
+        thread.last_chunk = len(self._chunks) - 1
+        key = (thread.agent_id, tuple(thread.messages))
+        self._places.setdefault(key, _Place(thread=thread, tokens=len(thread.token_ids), last_chunk=thread.last_chunk))
+        return thread.last_chunk
+
+    def abandon_call(self, call: OpenCall) -> None:
+        """Forget a call that brought no reply."""
+        call._thread.calling = False
 
     def note_call(self, chunk: int, call: ToolCall, result: StepResult) -> None:
         """Record what a tool call of the chunk brought."""
@@ -84,23 +146,90 @@ class Recorder:
         """Record that the chunk made no call that can be carried out."""
         self._chunks[chunk] = replace(self._chunks[chunk], errored=True, observation=reason)
 
-    def _extend(self, thread: _Thread, messages: Sequence[Message]) -> bool:
-        known = len(thread.messages)
-        if len(messages) <= known or list(messages[:known]) != thread.messages:
-            return False
-        history = self._token_ids[thread.segment]
-        tail = self._renderer.tail(messages[known:], last_token=history[-1])
-        if tail is None:
-            return False
-        history.extend(tail)
-        thread.messages = list(messages)
-        return True
+    def withhold(self, chunk: int) -> None:
+        """Keep a chunk out of training."""
+        self._chunks[chunk] = replace(self._chunks[chunk], trainable=False)
 
-    def _open_segment(self, agent_id: str, messages: Sequence[Message], cause: str, parent: int) -> _Thread:
-        index = len(self._segments)
-        self._segments.append(
-            Segment(id=index, token_ids=(), parent=None if parent < 0 else parent, cause=cause, agent_id=agent_id)
+    def _find(self, agent_id: str, messages: tuple[Message, ...]) -> tuple[_Place | None, int]:
+        """Return the last place that the conversation goes on from, and how many messages lead to it."""
+        for known in _after_replies(messages):
+            place = self._places.get((agent_id, messages[:known]))
+            if place is not None:
+                return place, known
+        return None, 0
+
+    def _origin(self, agent_id: str) -> tuple[_Thread | None, str]:
+        """Return the segment that a conversation from nowhere comes after, and why there is one."""
+        own = [thread for thread in self._recorded if thread.agent_id == agent_id]
+        if own:
+            return own[-1], "rewrite"
+        return (self._recorded[-1], "sub-agent") if self._recorded else (None, "start")
+
+    def _begin(
+        self,
+        agent_id: str,
+        messages: tuple[Message, ...],
+        token_ids: list[int],
+        parent: _Thread | None,
+        cause: str,
+    ) -> OpenCall:
+        thread = _Thread(key=len(self._threads), agent_id=agent_id, calling=True)
+        self._threads.append(thread)
+        return self._open(thread, messages, token_ids, parent=parent, cause=cause)
+
+    def _open(
+        self,
+        thread: _Thread,
+        messages: tuple[Message, ...],
+        token_ids: list[int],
+        *,
+        parent: _Thread | None,
+        cause: str,
+    ) -> OpenCall:
+        self._calls += 1
+        return OpenCall(
+            session=str(thread.key),
+            token_ids=tuple(token_ids),
+            number=self._calls - 1,
+            _thread=thread,
+            _messages=messages,
+            _parent=parent,
+            _cause=cause,
         )
-        self._token_ids.append(self._renderer.prompt(messages))
-        self._threads[agent_id] = _Thread(segment=index, messages=list(messages))
-        return self._threads[agent_id]
+
+    def _add_segment(self, thread: _Thread, parent: _Thread | None, cause: str) -> int:
+        if not self._segments:
+            cause = "start"
+        elif cause == "start":
+            cause = "parallel"  # two first calls at once
+        origin = None if parent is None else parent.segment
+        self._segments.append(
+            Segment(id=len(self._segments), token_ids=(), parent=origin, cause=cause, agent_id=thread.agent_id)
+        )
+        self._recorded.append(thread)
+        return len(self._segments) - 1
+
+    def _note_what_followed(self, place: _Place, messages: Sequence[Message]) -> None:
+        """Take what came after a reply for its observation, where nobody noted another."""
+        chunk = self._chunks[place.last_chunk]
+        if not chunk.observation and not chunk.tool_calls and messages[0].role != "assistant":
+            answer = next(
+                (messages[:end] for end, message in enumerate(messages) if message.role == "assistant"), messages
+            )
+            observation = "\n".join(message.content for message in answer)
+            self._chunks[place.last_chunk] = replace(chunk, observation=observation)
+
+
+def _after_replies(messages: tuple[Message, ...]) -> Iterator[int]:
+    """Yield the lengths of the conversation's beginnings that end in a reply and are not all of it, longest first."""
+    for known in range(len(messages) - 1, 0, -1):
+        if messages[known - 1].role == "assistant":
+            yield known
+
+
+def _departure(thread: _Thread, messages: tuple[Message, ...], known: int) -> str:
+    """Return why a conversation leaves a thread that it shares `known` messages with."""
+    follows = thread.messages[known : len(messages)]
+    if thread.calling and len(thread.messages) == known:
+        return "parallel"
+    return "retry" if tuple(follows) == messages[known:] else "rewrite"

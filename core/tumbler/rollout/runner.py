@@ -9,10 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tumbler.contracts.agent import Agent, Demonstrator, Limits, Outcome
 from tumbler.contracts.environment import Environment, ExpertEnvironment, Observation, Verdict
 from tumbler.contracts.execution import RolloutRequest
+from tumbler.contracts.gateway import GatewaySession, ModelGateway
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
 from tumbler.contracts.sandbox import Sandbox, SandboxBackend
 from tumbler.contracts.values import JSON
@@ -26,6 +28,7 @@ from tumbler.errors import (
 )
 from tumbler.rollout.anchors import PreparedAnchors
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
+from tumbler.rollout.context.files import SandboxFiles
 from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools
 from tumbler.rollout.preparation import PreparedAnchor
 from tumbler.rollout.recorder import Recorder
@@ -69,6 +72,8 @@ class EpisodeParts:
     """The run's name, for the labels of its sandboxes."""
     teacher: InferenceBackend | None = None
     """Serves the model that rollouts of the source `teacher` ask; it reads and writes with the same tokenizer."""
+    gateway: ModelGateway | None = None
+    """Serves the policy to agents that are programs."""
     prepared_anchors: int = 64
     """Anchors kept to fork from, while nobody does; each may hold a snapshot of a sandbox."""
 
@@ -83,8 +88,19 @@ class _Attempt:
     clock: PhaseClock
     isolation: str | None = None
     network: str | None = None
+    sandbox: Sandbox | None = None
+    context: StrategyPipeline | None = None
     first_observation: str = ""
     restored_by: str = "replay"
+
+    def note_prompt(self, tokens: int) -> None:
+        """Tell the context how long a prompt really was."""
+        if self.context is not None:
+            self.context.note_prompt(tokens)
+
+    def rewritten(self) -> bool:
+        """Return whether the context strategies changed what the last prompt held."""
+        return self.context is not None and self.context.rewritten
 
     def details(self) -> dict[str, JSON]:
         """Return what a reader of the trajectory wants to see first."""
@@ -92,6 +108,8 @@ class _Attempt:
             "instruction": self.request.task.instruction,
             "first_observation": self.first_observation,
         }
+        if self.context is not None and self.context.refusals:
+            shown["context_refusals"] = [f"{each.strategy}: {each.reason}" for each in self.context.refusals]
         return shown if self.request.anchor is None else {**shown, "anchor_restored_by": self.restored_by}
 
 
@@ -139,35 +157,63 @@ class LocalEpisodeRunner:
         return trajectory
 
     async def _episode(self, attempt: _Attempt) -> Trajectory:
-        request = attempt.request
         async with AsyncExitStack() as stack:
             environment = attempt.environment.build()
             observation, prepared = await self._begin(attempt, environment, stack)
             attempt.first_observation = observation.text
-            tools = RecordedTools(environment, attempt.recorder, attempt.clock, request.anchor, prepared)
-            tools.last_observation = observation.text
-            room = request.sampling.max_tokens
-            episode = RecordedEpisode(
-                task=request.task,
-                observation=observation,
-                model=RecordedModel(
-                    self._source(request, environment),
-                    attempt.recorder,
-                    tools,
-                    attempt.clock,
-                    episode=request.id,
-                    prompt_limit=self._parts.tokenizer.context_length - room,
-                ),
-                tools=tools,
-                context=StrategyPipeline(
-                    self._parts.strategies, self._parts.tokenizer, room=room, task=request.task, seed=request.seed
-                ),
-                limits=self._parts.limits,
-            )
+            episode = self._prepare(attempt, environment, observation, prepared)
             outcome = await self._parts.agent.run(episode)
             with attempt.clock.phase("verify"):
                 verdict = await environment.verify()
             return self._judged(attempt, outcome, verdict)
+
+    def _prepare(
+        self,
+        attempt: _Attempt,
+        environment: Environment,
+        observation: Observation,
+        prepared: PreparedAnchor | None,
+    ) -> RecordedEpisode:
+        """Put together what the scaffold has in hand."""
+        request, parts, recorder = attempt.request, self._parts, attempt.recorder
+        tools = RecordedTools(environment, recorder, attempt.clock, request.anchor, prepared)
+        tools.last_observation = observation.text
+        room = request.sampling.max_tokens
+        model = RecordedModel(
+            self._source(request, environment),
+            recorder,
+            tools,
+            attempt.clock,
+            episode=request.id,
+            prompt_limit=parts.tokenizer.context_length - room,
+            on_prompt=attempt.note_prompt,
+            rewritten=attempt.rewritten,
+        )
+        context = StrategyPipeline(
+            parts.strategies,
+            parts.tokenizer,
+            room=room,
+            task=request.task,
+            seed=request.env_seed,
+            clear_at_least=parts.limits.clear_at_least,
+            model=partial(model.generate, cause="strategy"),
+            files=None if attempt.sandbox is None else SandboxFiles(attempt.sandbox),
+            on_refused_call=recorder.withhold,
+        )
+        attempt.context = context
+        tools.offer(context)
+        session = GatewaySession(name=request.id, model=model, tokenizer=parts.tokenizer, max_tokens=room, tools=tools)
+        return RecordedEpisode(
+            task=request.task,
+            observation=observation,
+            model=model,
+            tools=tools,
+            context=context,
+            limits=parts.limits,
+            sandbox=attempt.sandbox,
+            gateway=parts.gateway,
+            session=session,
+        )
 
     async def _begin(
         self, attempt: _Attempt, environment: Environment, stack: AsyncExitStack
@@ -206,6 +252,7 @@ class LocalEpisodeRunner:
         with attempt.clock.phase("sandbox"):
             asking = attempt.environment.component.id
             sandbox = await open_sandbox(self._parts.sandboxes, spec, environment=asking, stack=stack)
+        attempt.sandbox = sandbox
         attempt.isolation, attempt.network = sandbox.tier, describe_network(spec.network)
         return sandbox
 
@@ -286,5 +333,5 @@ class LocalEpisodeRunner:
         inference = self._model(attempt.request)
         if inference is None:
             return
-        for segment in attempt.recorder.segments:
-            await inference.release(f"{attempt.request.id}/{segment.id}")
+        for session in attempt.recorder.sessions:
+            await inference.release(f"{attempt.request.id}/{session}")

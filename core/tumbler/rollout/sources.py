@@ -10,7 +10,7 @@ from typing import Protocol
 from tumbler.contracts.agent import Demonstrator
 from tumbler.contracts.environment import Expert
 from tumbler.contracts.inference import GenerateRequest, InferenceBackend, Sampling, TextTokenizer
-from tumbler.errors import ReplayMismatchError
+from tumbler.errors import InferenceError, ReplayMismatchError
 from tumbler.seeding import derive_seed
 from tumbler.trajectory.record import Anchor, Chunk
 
@@ -30,13 +30,18 @@ __all__ = [
 class Prompt:
     """What a source is asked."""
 
-    episode: str
-    segment: int
+    session: str
+    """Names the conversation, for the engine's cache."""
     call: int
-    """How many chunks came before."""
+    """How many calls came before."""
     token_ids: tuple[int, ...]
     observation: str
     """The environment's last answer."""
+    max_tokens: int | None = None
+    """Tokens of the reply, where fewer are asked for than the run samples."""
+    temperature: float | None = None
+    """Where it is not the run's."""
+    agent_id: str = "main"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,7 @@ class Spoken:
 
     token_ids: Sequence[int]
     chunk: Chunk
+    cached_tokens: int = 0
 
 
 class Source(Protocol):
@@ -68,22 +74,34 @@ class PolicySource:
         """Sample a reply."""
         request = GenerateRequest(
             token_ids=prompt.token_ids,
-            sampling=self._sampling,
+            sampling=self._asked(prompt),
             seed=derive_seed(self._seed, prompt.call),
-            session=f"{prompt.episode}/{prompt.segment}",
+            session=prompt.session,
         )
         generation = await self._inference.generate(request)
         chunk = Chunk(
-            segment=prompt.segment,
+            segment=0,
             start=0,
             end=0,
             text=self._inference.tokenizer.decode(generation.token_ids),
             behaviour_logprobs=generation.logprobs,
             policy_version=generation.policy_version,
             finish_reason=generation.finish_reason,
-            trainable=generation.finish_reason != "abort",
+            trainable=generation.finish_reason != "abort"
+            and request.sampling.temperature == self._sampling.temperature,
         )
-        return Spoken(token_ids=generation.token_ids, chunk=chunk)
+        return Spoken(token_ids=generation.token_ids, chunk=chunk, cached_tokens=generation.cached_tokens)
+
+    def _as_the_run_samples(self, sampling: Sampling) -> bool:
+        return sampling.temperature == self._sampling.temperature
+
+    def _asked(self, prompt: Prompt) -> Sampling:
+        sampling = self._sampling
+        if prompt.max_tokens is not None:
+            sampling = replace(sampling, max_tokens=min(prompt.max_tokens, sampling.max_tokens))
+        if prompt.temperature is not None:
+            sampling = replace(sampling, temperature=prompt.temperature)
+        return sampling
 
 
 class TeacherSource:
@@ -111,10 +129,12 @@ class ExpertSource:
 
     async def speak(self, prompt: Prompt) -> Spoken:
         """Return the expert's next action as a reply that ends its turn."""
+        if prompt.agent_id != "main":
+            raise InferenceError(f"an environment's expert acts and answers nobody else, here {prompt.agent_id!r}")
         action = self._expert.act(prompt.observation)
         text = self._scaffold.write_action(action)
         chunk = Chunk(
-            segment=prompt.segment,
+            segment=0,
             start=0,
             end=0,
             text=text,
@@ -146,7 +166,7 @@ class ReplaySource:
                 "the environment or the context strategy is not deterministic, so its tasks cannot be anchored"
             )
         chunk = Chunk(
-            segment=prompt.segment,
+            segment=0,
             start=0,
             end=0,
             text=recorded.text,

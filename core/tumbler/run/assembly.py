@@ -9,6 +9,7 @@ from tumbler.contracts.algorithm import Algorithm
 from tumbler.contracts.context import ContextStrategy
 from tumbler.contracts.environment import Environment
 from tumbler.contracts.execution import ExecutionBackend
+from tumbler.contracts.gateway import ModelGateway
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
 from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.contracts.training import TrainingBackend
@@ -32,6 +33,8 @@ class Backends:
     execution: ExecutionBackend
     teacher: InferenceBackend | None = None
     """Serves the teacher, in an instance of its own; None if the run has no teacher or nothing to teach."""
+    gateway: ModelGateway | None = None
+    """Serves the policy to agents that are programs."""
 
 
 def environment_key(component: ResolvedComponent) -> str:
@@ -57,6 +60,7 @@ def build_backends(resolved: ResolvedRun, host: PluginHost) -> Backends:
         training=cast("TrainingBackend | None", built.get("training")),
         execution=cast("ExecutionBackend", built["execution"]),
         teacher=_build_teacher(resolved, host),
+        gateway=cast("ModelGateway | None", built.get("gateway")),
     )
 
 
@@ -90,6 +94,7 @@ def episode_parts(
     inference: InferenceBackend | None,
     sandboxes: SandboxBackend | None,
     teacher: InferenceBackend | None = None,
+    gateway: ModelGateway | None = None,
 ) -> EpisodeParts:
     """Build what all episodes of the run share."""
     strategies = [
@@ -107,6 +112,7 @@ def episode_parts(
         limits=resolved.limits,
         run=resolved.name,
         teacher=teacher,
+        gateway=gateway,
     )
 
 

@@ -97,6 +97,9 @@ async def _workbench(
             await backends.sandbox.start()
         models = ModelMaker(resolved, folder, state, host, environments, backends.sandbox)
         await _start_engines(stack, backends, resolved, folder, state, models)
+        if backends.gateway is not None:
+            stack.push_async_callback(backends.gateway.close)
+            await backends.gateway.start()
         parts = episode_parts(
             resolved,
             host,
@@ -105,6 +108,7 @@ async def _workbench(
             inference=backends.inference,
             sandboxes=backends.sandbox,
             teacher=backends.teacher,
+            gateway=backends.gateway,
         )
         runner = LocalEpisodeRunner(parts)
         # Anchors that were prepared for forks are let go of when no episode can use them any more.

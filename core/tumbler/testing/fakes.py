@@ -32,6 +32,7 @@ class CharacterTokenizer:
 
     end_of_turn = 3
     fingerprint = "characters"
+    control_tokens = ("\x03",)
 
     def __init__(self, context_length: int = 4096) -> None:
         """Take prompts of up to `context_length` characters."""
@@ -45,6 +46,10 @@ class CharacterTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the code points."""
         return [ord(character) for character in text]
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the code points, the symbol for it in place of U+0003."""
+        return [ord(character) if character != "\x03" else 0x2403 for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text without U+0003."""

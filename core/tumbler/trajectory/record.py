@@ -6,13 +6,26 @@ from typing import Literal, TypeAlias
 
 from tumbler.contracts.values import JSON, ToolCall
 
-__all__ = ["Anchor", "AnchorRef", "Chunk", "Component", "Header", "Segment", "Status", "Trajectory"]
+__all__ = ["CAUSES", "Anchor", "AnchorRef", "Chunk", "Component", "Header", "Segment", "Status", "Trajectory"]
 
 Status: TypeAlias = Literal["completed", "truncated", "infra_failed", "policy_violation", "dropped"]
 """`completed`: the agent stopped or the environment ended it. `truncated`: a limit struck; the verdict counts.
 `infra_failed`: no verdict, never trained, rolled again. `policy_violation`: the policy broke a rule of the
 sandbox; the verdict counts. `dropped`: left out for `status_reason`.
 """
+
+
+CAUSES: Mapping[str, str] = {
+    "start": "the episode begins",
+    "rewrite": "the conversation says something else than it did",
+    "sub-agent": "another agent speaks",
+    "strategy": "a context strategy asks the policy",
+    "tools": "the tools on offer changed",
+    "drift": "a client gave a reply of the policy back in other words",
+    "parallel": "the conversation goes on in two ways at once",
+    "retry": "the same was asked again",
+}
+"""Why a segment is opened → what that means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +77,7 @@ class Segment:
     token_ids: tuple[int, ...]
     parent: int | None = None
     cause: str = "start"
-    """Why it was opened: start, rewrite, sub-agent, tools."""
+    """Why it was opened, one of `CAUSES`."""
     agent_id: str = "main"
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from tumbler.errors import TrajectoryError
-from tumbler.trajectory.record import Chunk, Trajectory
+from tumbler.trajectory.record import CAUSES, Chunk, Trajectory
 
 __all__ = ["verify_trajectory"]
 
@@ -12,7 +12,7 @@ __all__ = ["verify_trajectory"]
 def verify_trajectory(trajectory: Trajectory) -> None:
     """Raise `TrajectoryError` that lists every broken rule of the record.
 
-    The rules: segments are numbered from 0 and their parents come before them; each chunk is a
+    The rules: segments are numbered from 0, have a known cause, and their parents come before them; each chunk is a
     non-empty run inside its segment; no token belongs to two chunks; sampled chunks carry one finite
     log-probability ≤ 0 for each token and a policy version, others carry none; only chunks that the
     policy sampled in this episode are trainable; a trajectory that failed for reasons of
@@ -30,6 +30,10 @@ def _segment_problems(trajectory: Trajectory) -> Iterator[str]:
             yield f"segment {index} has id {segment.id}; ids count from 0 in order"
         if segment.parent is not None and not 0 <= segment.parent < index:
             yield f"segment {index} names parent {segment.parent}, which does not come before it"
+        if segment.cause not in CAUSES:
+            yield f"segment {index} has the cause {segment.cause!r}; causes are {', '.join(CAUSES)}"
+        if (segment.cause == "start") != (index == 0):
+            yield f"segment {index} has the cause {segment.cause!r}; the first one, and no other, starts the episode"
         if any(token < 0 for token in segment.token_ids):
             yield f"segment {index} holds a negative token id"
 

@@ -76,7 +76,10 @@ def test_a_loop_on_which_something_was_earned_is_no_detour_but_later_ones_are():
 def test_agents_are_judged_by_their_own_turns():
     record = trajectory("a>1", "a>1", "b>2", "c>3")
     own, other = record.chunks[:1], [replace(each, segment=1) for each in record.chunks[1:]]
-    segments = (record.segments[0], Segment(id=1, token_ids=record.segments[0].token_ids, agent_id="helper"))
+    segments = (
+        record.segments[0],
+        Segment(id=1, token_ids=record.segments[0].token_ids, cause="sub-agent", agent_id="helper"),
+    )
     record = replace(record, segments=segments, chunks=(*own, *other))
     for rule in get_args(RelevanceRule):
         assert detours(record, rule) == []

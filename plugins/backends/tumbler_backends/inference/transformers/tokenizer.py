@@ -29,6 +29,7 @@ class HuggingFaceTokenizer:
         self._context_length = _context_length(folder, self._tokenizer)
         self._fingerprint = _fingerprint(self._tokenizer)
         self._end_of_turn = self._find_end_of_turn(folder)
+        self._control_tokens = _control_tokens(self._tokenizer)
 
     @property
     def fingerprint(self) -> str:
@@ -54,6 +55,15 @@ class HuggingFaceTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text, control tokens in it parsed, nothing added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """Return how the special tokens are spelt."""
+        return self._control_tokens
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the ids of the text, special tokens in it as the words that spell them."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of the ids without control tokens."""
@@ -108,3 +118,8 @@ def _fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     vocabulary = sorted(tokenizer.get_vocab().items())
     identity = json.dumps([vocabulary, tokenizer.chat_template], ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added]))

@@ -1,0 +1,56 @@
+"""How many tokens a message takes in a prompt, its frame in the chat template included; knows no log."""
+
+from collections.abc import Sequence
+
+from tumbler.contracts.inference import TextTokenizer
+from tumbler.contracts.values import Message, Role
+
+__all__ = ["TokenCounter"]
+
+_WORD = "x"
+_QUESTION = Message(role="user", content=_WORD)
+_ANSWER = Message(role="assistant", content=_WORD)
+
+
+class TokenCounter:
+    """Counts with the served tokenizer. What a template adds to a message is measured once for each role."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        """Measure nothing yet."""
+        self._tokenizer = tokenizer
+        self._frames: dict[Role, int] = {}
+        self._base: int | None = None
+
+    def text(self, text: str) -> int:
+        """Return the tokens of a bare text."""
+        return len(self._tokenizer.encode(text))
+
+    def message(self, message: Message) -> int:
+        """Return the tokens of a message and its frame."""
+        if message.role not in self._frames:
+            self._frames[message.role] = self._frame(message.role)
+        return self._frames[message.role] + self.text(message.content)
+
+    @property
+    def base(self) -> int:
+        """Return what every prompt takes besides its messages, such as a template's own system prompt."""
+        if self._base is None:
+            self._base = max(0, self._rendered([_QUESTION], ask=True) - self.message(_QUESTION))
+        return self._base
+
+    def _frame(self, role: Role) -> int:
+        message = Message(role=role, content=_WORD)
+        if role == "system":
+            before, after = [_QUESTION], [message, _QUESTION]
+        elif role == "assistant":
+            before, after = [_QUESTION], [_QUESTION, message]
+        else:
+            before, after = [_QUESTION, _ANSWER], [_QUESTION, _ANSWER, message]
+        try:
+            added = self._rendered(after) - self._rendered(before)
+        except Exception:  # noqa: BLE001  # a template is a program that raises what it likes: it does not know the role
+            return 0 if role == "user" else self._frame("user")
+        return max(0, added - self.text(_WORD))
+
+    def _rendered(self, messages: Sequence[Message], *, ask: bool = False) -> int:
+        return self.text(self._tokenizer.render(messages, add_generation_prompt=ask))
