@@ -53,6 +53,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
+	# Its models of ATIF need pydantic alone; the rest of Harbor wants a newer Python and ninety packages.
+	$(BIN)/pip install -q --no-deps --ignore-requires-python harbor==0.25.0
 	touch $@
 
 # bubblewrap comes from the system's package manager; without rights to install it, say what to do.

@@ -18,6 +18,8 @@ COMMANDS = {
     "plugins": "list the plugins, or explain why one is or is not there",
     "schema": "print the JSON Schema of registry.toml, for editors",
     "eval": "evaluate a model or a finished run",
+    "export": "write a run's trajectories as ATIF, ChatML or ShareGPT",
+    "import-atif": "turn ATIF documents into a file of trajectories",
     "report": "write the report of a finished run",
     "sandbox": "serve sandboxes, run commands in them, and list, copy, remove and check them",
     "doctor": "tell what works on this machine, and how to get the rest",
