@@ -59,6 +59,11 @@ class Reply:
     """Tokens of the reply."""
     cached_tokens: int = 0
     """How many of the prompt's were not computed again."""
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """The reply as it was sampled, with the id that ended it."""
+    logprobs: tuple[float, ...] = ()
+    """One for each of `token_ids`; none where another than the policy spoke."""
 
 
 @dataclass(frozen=True, kw_only=True)

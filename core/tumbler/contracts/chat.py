@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from tumbler.contracts.values import JSONObject, Message, Role, ToolSpec
 
-__all__ = ["ChatCall", "ChatMessage", "ChatModel", "ChatReply", "Dialect", "OnText", "StopReason", "Usage"]
+__all__ = ["ChatCall", "ChatMessage", "ChatModel", "ChatReply", "Dialect", "OnText", "Sampled", "StopReason", "Usage"]
 
 StopReason: TypeAlias = Literal["stop", "calls", "length", "abort"]
 """Why a reply ended: by itself; with calls to carry out; at its token limit; cut off by the engine."""
@@ -56,6 +56,17 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """The tokens of a call. `logprobs[i]` and `pieces[i]` belong to `ids[i]`."""
+
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    pieces: tuple[str, ...]
+    """The text of each token alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChatReply:
     """What a model said, read as a dialect has it."""
 
@@ -66,6 +77,8 @@ class ChatReply:
     usage: Usage = Usage()
     chunk: int | None = None
     """The chunk's index in the trajectory where the reply was recorded."""
+    sampled: Sampled | None = None
+    """The reply's tokens where they are known."""
 
 
 @runtime_checkable

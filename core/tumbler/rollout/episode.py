@@ -206,6 +206,9 @@ class RecordedModel:
             prompt_tokens=len(call.token_ids),
             tokens=len(spoken.token_ids),
             cached_tokens=spoken.cached_tokens,
+            prompt_ids=call.token_ids,
+            token_ids=tuple(spoken.token_ids),
+            logprobs=chunk.behaviour_logprobs,
         )
 
     def _require_room(self, call: OpenCall, agent_id: str) -> None:
