@@ -9,7 +9,7 @@ from tumbler.contracts.values import ToolCall
 from tumbler.errors import CapabilityError, ContractError, SessionEnded
 from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
 from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
-from tumbler_envs.trail.carrying import Carried, capture_command, parse_capture, restore_commands
+from tumbler_envs.shells.carrying import Carried, capture_command, parse_capture, restore_commands
 from tumbler_envs.trail.environment import TrailEnvironment
 from tumbler_envs.trail.generation import generate_tasks
 from tumbler_envs.trail.settings import TrailSettings

@@ -26,8 +26,8 @@ _FUNCTION = re.compile(r"^(\S+) \(\) *$", re.MULTILINE)
 _DIGEST = re.compile(r"([0-9a-f]{64}) +-\n")
 
 # Names with their values come whole: a subshell for each would take longer than all else together.
-_CAPTURE = r"""__trail_status=$?
-builtin printf 'status\0%d\0folder\0%s\0umask\0' "$__trail_status" "$PWD"; builtin umask
+_CAPTURE = r"""__shell_status=$?
+builtin printf 'status\0%d\0folder\0%s\0umask\0' "$__shell_status" "$PWD"; builtin umask
 builtin printf '\0jobs\0'; builtin jobs -rp; builtin jobs -sp
 builtin printf '\0options\0'; builtin set +o; builtin shopt -p || builtin :
 builtin printf '\0aliases\0'; builtin alias -p
@@ -36,7 +36,7 @@ builtin printf '\0functions\0'; builtin declare -f || builtin :
 builtin printf '\0variables\0'; builtin declare -p || builtin :
 builtin printf '\0files\0'
 {files}builtin printf '\0end\0'
-[[ $- == *e* || $__trail_status == 0 ]] || ( builtin exit "$__trail_status" )
+[[ $- == *e* || $__shell_status == 0 ]] || ( builtin exit "$__shell_status" )
 """
 
 # Times are left out: they say when something was done, which differs from replay to replay.
@@ -69,7 +69,7 @@ class Carried:
         try:
             return cls(**state)  # type: ignore[arg-type]  # whatever does not fit is caught here
         except TypeError as error:
-            raise ContractError(f"this is no state of a shell of trail: {error}") from error
+            raise ContractError(f"this is no state of a shell: {error}") from error
 
 
 def capture_command(folder: str | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 from tumbler.contracts.sandbox import ExecResult, Session
 from tumbler.contracts.values import JSON
 from tumbler.errors import CapabilityError, SessionEnded
-from tumbler_envs.trail.carrying import Carried, capture_command, parse_capture, restore_commands
+from tumbler_envs.shells.carrying import Carried, capture_command, parse_capture, restore_commands
 
 __all__ = ["NO_OUTPUT", "Output", "SessionShell", "Shell", "digest", "render"]
 
