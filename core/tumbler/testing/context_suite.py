@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from tumbler.contracts.agent import Reply
 from tumbler.contracts.context import Budget, ContextStrategy, LogEntry, Plan, State, StrategyCaps, View
 from tumbler.contracts.values import Message
 from tumbler.errors import ContextOverflowError
@@ -23,7 +24,7 @@ _SHORT, _LONG = 8, 60
 
 
 class ContextStrategySuite(ContractSuite):
-    """Subclass it with the fixture `strategy`. A strategy that calls a model needs one of its own."""
+    """Subclass it with the fixture `strategy`. A model that a strategy asks answers in few words."""
 
     @pytest.fixture
     def strategy(self) -> ContextStrategy:
@@ -119,7 +120,19 @@ def _pipeline(strategy: ContextStrategy) -> StrategyPipeline:
         room=_ROOM,
         task=sample_task(),
         seed=0,
+        model=_Summarizer(),
     )
+
+
+class _Summarizer:
+    """A model that sums up in few words, always the same for the same messages."""
+
+    async def __call__(
+        self, messages: Sequence[Message], *, agent_id: str, max_tokens: int | None, trainable: bool
+    ) -> Reply:
+        length = sum(len(message.content) for message in messages)
+        text = f"{len(messages)} messages of {length} characters"[:max_tokens]
+        return Reply(text=text, finish_reason="stop", chunk=length)
 
 
 async def _talk(strategy: ContextStrategy, turns: int) -> list[Sequence[Message]]:

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from tumbler.contracts.agent import Reply
 from tumbler.contracts.context import (
     Append,
     Budget,
@@ -23,7 +24,7 @@ from tumbler.contracts.context import (
     View,
 )
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
-from tumbler.errors import ContextOverflowError, ContextPlanError, ContractError
+from tumbler.errors import ContextOverflowError, ContextPlanError, ContractError, InferenceError
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.testing.fakes import CharacterTokenizer
 from tumbler.testing.samples import sample_task
@@ -394,3 +395,76 @@ def test_what_a_user_says_after_a_last_word_is_no_answer() -> None:
     log.append(Message(role="user", content="now the other one"))
     entries: Sequence[LogEntry] = log.entries
     assert entries[-1].exchange is None
+
+
+class Asking(Planned):
+    """A strategy that asks the model and puts its words, or nothing, in place of the first exchange."""
+
+    def __init__(self, *, uses: bool, length: int = 1) -> None:
+        super().__init__(lambda *_: Plan(), StrategyCaps(calls_model=True, rewrites="batched"))
+        self._uses, self._length = uses, length
+
+    async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
+        exchanges = view.exchanges()
+        if not exchanges or not exchanges[0].entries[0].shown:
+            return Plan()
+        assert view.io is not None
+        reply = await view.io.model([Message(role="user", content="Sum up.")], max_tokens=50)
+        edit = Summarise(ids=exchanges[0].ids, text="so far: " + reply.text * self._length, call=reply.call)
+        return Plan(edits=[edit] if self._uses else [])
+
+
+async def ask(strategy: Asking, said: str = "all is well") -> tuple[StrategyPipeline, list[int]]:
+    """Return the pipeline after a plan for which the model was asked, and the calls that came to nothing."""
+
+    async def model(messages: Sequence[Message], *, agent_id: str, max_tokens: int | None, trainable: bool) -> Reply:
+        assert (agent_id, max_tokens) == ("tried/summarizer", 50)
+        return Reply(text=said, finish_reason="stop", chunk=7)
+
+    withheld: list[int] = []
+    named = NamedStrategy(name="tried", strategy=strategy)
+    log = StrategyPipeline(
+        [named],
+        CharacterTokenizer(4000),
+        room=100,
+        task=sample_task(),
+        seed=0,
+        model=model,
+        on_refused_call=withheld.append,
+    )
+    begin(log)
+    turn(log)
+    turn(log)
+    await log.messages()
+    await log.messages()
+    return log, withheld
+
+
+async def test_a_summary_that_is_used_stays_trainable() -> None:
+    log, withheld = await ask(Asking(uses=True))
+    assert (log.entries[2].message.content, log.entries[2].summary, withheld) == ("so far: all is well", True, [])
+
+
+async def test_a_summary_that_is_refused_or_not_used_is_kept_out_of_training() -> None:
+    assert (await ask(Asking(uses=True, length=90)))[1] == [7]
+    assert (await ask(Asking(uses=False)))[1] == [7]
+
+
+async def test_what_the_model_thinks_is_no_part_of_a_summary() -> None:
+    log, _ = await ask(Asking(uses=True), "<think>\nhm\n</think>\n\nall is well")
+    assert log.entries[2].message.content == "so far: all is well"
+
+
+async def test_a_strategy_that_asks_where_no_model_is_gets_a_clear_error() -> None:
+    log = StrategyPipeline(
+        [NamedStrategy(name="tried", strategy=Asking(uses=True))],
+        CharacterTokenizer(4000),
+        room=100,
+        task=sample_task(),
+        seed=0,
+    )
+    begin(log)
+    turn(log)
+    await log.messages()
+    with pytest.raises(InferenceError, match="'tried' asks a model"):
+        await log.messages()

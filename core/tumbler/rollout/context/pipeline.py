@@ -189,14 +189,18 @@ class StrategyPipeline:
         """Carry out what one strategy asks for, or refuse it as a whole; return why it was asked."""
         budget = Budget(limit=self._limit, used=self._used(self._log), clear_at_least=self._clear_at_least)
         state_before = copy.deepcopy(running.state)
+        running.io.made.clear()
         plan = await self._plan(running, budget, why)
+        named = {edit.call for edit in plan.edits if isinstance(edit, Summarise)}
+        if not named.intersection(running.io.made):
+            self._withhold(running)
         if not plan.edits:
             return why
         edited = self._edited(running.name, plan)
         if checks.rewrites(plan, self._log.entries):
             waste = checks.find_waste(running.strategy.caps, budget, self._used(edited), self._in_a_row)
             if waste is not None:
-                self._refuse(running, plan, waste, state_before)
+                self._refuse(running, waste, state_before)
                 return why
         checks.require_legal_roles(running.name, edited.entries, self._tokenizer)
         running.refused = False
@@ -228,14 +232,17 @@ class StrategyPipeline:
                 checks.require_whole_exchanges(name, before, edited.entries)
         return edited
 
-    def _refuse(self, running: _Running, plan: Plan, waste: tuple[str, str], state_before: State) -> None:
+    def _refuse(self, running: _Running, waste: tuple[str, str], state_before: State) -> None:
         running.state.clear()
         running.state.update(state_before)
         running.refused = True
         self._refusals.append(Refusal(strategy=running.name, check=waste[0], reason=waste[1]))
-        for edit in plan.edits:
-            if isinstance(edit, Summarise) and edit.call is not None:
-                self._on_refused_call(edit.call)
+        self._withhold(running)
+
+    def _withhold(self, running: _Running) -> None:
+        """Tell that what the model was asked for this plan came to nothing."""
+        for call in running.io.made:
+            self._on_refused_call(call)
 
     def _trigger(self, running: _Running) -> Trigger:
         used = self._used(self._log)

@@ -6,6 +6,7 @@ from typing import Protocol
 from tumbler.contracts.agent import Reply
 from tumbler.contracts.context import EpisodeFiles, StrategyReply
 from tumbler.contracts.values import Message
+from tumbler.dialects.thinking import split_thinking
 from tumbler.errors import InferenceError
 from tumbler.rollout.context.counting import TokenCounter
 
@@ -39,6 +40,8 @@ class PipelineIO:
         self._files = files
         self._model = model
         self._replies = replies
+        self.made: list[int] = []
+        """The calls made since this was last cleared."""
 
     async def model(
         self,
@@ -53,8 +56,11 @@ class PipelineIO:
             raise InferenceError(f"context strategy {self._strategy!r} asks a model, and nobody here can answer it")
         agent_id = f"{self._strategy}/{role}"
         reply = await self._model(messages, agent_id=agent_id, max_tokens=max_tokens, trainable=trainable)
-        self._replies[reply.chunk] = reply.text
-        return StrategyReply(text=reply.text, call=reply.chunk, finish_reason=reply.finish_reason)
+        # What the policy thinks before it speaks is not what it says.
+        _, text, _ = split_thinking(reply.text)
+        self._replies[reply.chunk] = text
+        self.made.append(reply.chunk)
+        return StrategyReply(text=text, call=reply.chunk, finish_reason=reply.finish_reason)
 
     @property
     def files(self) -> EpisodeFiles:
