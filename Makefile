@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,gguf,trl,docker,e2b,modal,serve,remote,mcp,dev,docs
+EXTRAS := train,gguf,trl,docker,e2b,modal,serve,remote,gateway,mcp,dev,docs
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

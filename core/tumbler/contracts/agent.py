@@ -1,14 +1,14 @@
 """What an agent scaffold is: it drives model, tools and context until the episode is over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from tumbler.contracts.context import ContextPipeline
 from tumbler.contracts.environment import ExpertAction, Observation, StepResult, Task
 from tumbler.contracts.inference import FinishReason
-from tumbler.contracts.values import Message, ToolCall, ToolSpec
+from tumbler.contracts.values import JSON, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
     from tumbler.contracts.gateway import Endpoint
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 StopReason: TypeAlias = Literal[
-    "finished", "terminated", "truncated", "turn_limit", "context_overflow", "malformed", "loop"
+    "finished", "terminated", "truncated", "turn_limit", "time_limit", "context_overflow", "malformed", "loop", "blocked"
 ]
 
 
@@ -72,6 +72,8 @@ class Outcome:
 
     reason: StopReason
     malformed_calls: int = 0
+    details: Mapping[str, JSON] = field(default_factory=dict)
+    """What else is to be kept of it, such as what hooks did; it is put into the trajectory's details."""
 
 
 @runtime_checkable

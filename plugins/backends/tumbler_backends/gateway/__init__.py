@@ -1,0 +1,1 @@
+"""The model gateway: chat APIs in front of a recorded policy."""

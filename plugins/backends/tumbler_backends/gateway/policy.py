@@ -1,0 +1,110 @@
+"""A session that the recorded policy answers; knows no API and no server."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from tumbler.contracts.agent import Reply
+from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect, OnText, Sampled, StopReason, Usage
+from tumbler.contracts.gateway import GatewaySession
+from tumbler.contracts.values import Message
+from tumbler.dialects.thinking import split_thinking
+from tumbler.errors import ContractError
+from tumbler_backends.gateway.answering import Call
+from tumbler_backends.gateway.history import History, Prompt
+from tumbler_backends.gateway.wire.format import BadRequest, GatewayRequest
+from tumbler_backends.gateway.wire.replies import shown
+
+__all__ = ["PolicyAnswerer"]
+
+_LONG: Final = 20_000
+"""Characters of a conversation above which its tokens are counted in a thread."""
+
+
+class PolicyAnswerer:
+    """Puts requests to the policy as flat text, and reads its text as structured replies.
+
+    Stop sequences are not known to the engine: the reply is cut at the first of them before it is read. The recorded
+    chunk keeps all that was sampled, and a client's history that echoes the cut reply has drifted from it.
+    `tool_choice` "none" keeps the tools in the prompt, so that the conversation goes on in its segment, and gives
+    calls back as plain content. "required" samples like "auto": nothing forces a policy to call.
+    """
+
+    def __init__(
+        self, session: GatewaySession, dialect: Dialect, *, client_temperature: bool, tell_tokens: bool = False
+    ) -> None:
+        """Answer with the session's model; `tell_tokens` with each reply, also where no request asks for them."""
+        self._session = session
+        self._dialect = dialect
+        self._client_temperature = client_temperature
+        self._tell_tokens = tell_tokens
+        self._history = History(dialect)
+
+    async def answer(self, call: Call, on_text: OnText) -> ChatReply:
+        """Sample a reply; the engine gives it as a whole, so that `on_text` is told nothing."""
+        request = call.request
+        prompt = self._prompt(request)
+        reply = await self._session.model.generate(
+            prompt.messages,
+            max_tokens=min(request.max_tokens or self._session.max_tokens, self._session.max_tokens),
+            temperature=request.temperature if self._client_temperature else None,
+            cause=prompt.cause,
+        )
+        text = _cut(reply.text, request.stop)
+        read = self._read(text, call)
+        answer = ChatReply(
+            message=read,
+            stop=_stop(reply, read, cut=text != reply.text),
+            text=reply.text,
+            usage=Usage(prompt=reply.prompt_tokens, completion=reply.tokens, cached=reply.cached_tokens),
+            chunk=reply.chunk,
+            sampled=self._sampled(reply) if request.logprobs or self._tell_tokens else None,
+        )
+        self._history.remember(prompt, answer, whole=text == reply.text)
+        return answer
+
+    async def count(self, request: GatewayRequest) -> int:
+        """Return the length of the prompt."""
+        messages = self._prompt(request).messages
+        if sum(len(message.content) for message in messages) > _LONG:
+            return await asyncio.to_thread(self._count, messages)
+        return self._count(messages)
+
+    def _sampled(self, reply: Reply) -> Sampled | None:
+        if len(reply.logprobs) != len(reply.token_ids):  # another than the policy spoke
+            return None
+        pieces = tuple(self._session.tokenizer.decode([token]) for token in reply.token_ids)
+        return Sampled(prompt_ids=reply.prompt_ids, ids=reply.token_ids, logprobs=reply.logprobs, pieces=pieces)
+
+    def _count(self, messages: Sequence[Message]) -> int:
+        tokenizer = self._session.tokenizer
+        return len(tokenizer.encode(tokenizer.render(messages, add_generation_prompt=True)))
+
+    def _prompt(self, request: GatewayRequest) -> Prompt:
+        try:
+            return self._history.prompt(request.messages, request.tools)
+        except ContractError as error:
+            raise BadRequest(f"the conversation cannot be written for the policy: {error}", "messages") from error
+
+    def _read(self, text: str, call: Call) -> ChatMessage:
+        """Return the reply as the client gets it, so that its echo can be told from other words."""
+        read = self._dialect.read(text, call_prefix=f"call_{call.number}_")
+        if call.request.tool_choice != "none" or not read.calls:
+            return shown(read)
+        thinking, rest, _ = split_thinking(text)
+        return replace(read, content=rest, thinking=thinking, calls=())
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> str:
+    """Return the text up to the first stop sequence."""
+    places = [text.find(sequence) for sequence in stop if sequence]
+    return text[: min((place for place in places if place >= 0), default=len(text))]
+
+
+def _stop(reply: Reply, read: ChatMessage, *, cut: bool) -> StopReason:
+    if reply.finish_reason == "abort":
+        return "abort"
+    if reply.finish_reason == "length" and not cut:
+        return "length"
+    return "calls" if read.calls else "stop"

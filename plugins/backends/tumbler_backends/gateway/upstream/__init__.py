@@ -1,0 +1,1 @@
+"""Models that servers of OpenAI's chat API offer, as a `ChatModel`."""
