@@ -2,7 +2,7 @@
 # Installs with apt the programs that the sandbox tests drive, or says how; the Docker engine has a script of its own.
 set -eu
 
-packages="bubblewrap nftables iproute2 util-linux curl busybox-static gcc libc6-dev openssh-client perl zstd"
+packages="bubblewrap nftables iproute2 util-linux curl busybox-static gcc libc6-dev openssh-client perl zstd nodejs tmux"
 
 missing=
 for package in $packages; do

@@ -11,10 +11,11 @@ from tumbler.contracts.inference import FinishReason
 from tumbler.contracts.values import JSON, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
-    from tumbler.contracts.gateway import Endpoint
-    from tumbler.contracts.sandbox import Sandbox
+    from tumbler.contracts.gateway import Endpoint, GatewayCall
+    from tumbler.contracts.sandbox import Sandbox, SandboxSpec
 
 __all__ = [
+    "AdaptingAgent",
     "Agent",
     "Demonstrator",
     "Episode",
@@ -22,12 +23,22 @@ __all__ = [
     "EpisodeTools",
     "HostingEpisode",
     "Limits",
+    "NotingTools",
     "Outcome",
+    "PreparingAgent",
     "Reply",
 ]
 
 StopReason: TypeAlias = Literal[
-    "finished", "terminated", "truncated", "turn_limit", "time_limit", "context_overflow", "malformed", "loop", "blocked"
+    "finished",
+    "terminated",
+    "truncated",
+    "turn_limit",
+    "time_limit",
+    "context_overflow",
+    "malformed",
+    "loop",
+    "blocked",
 ]
 
 
@@ -188,6 +199,11 @@ class HostingEpisode(Protocol):
         """
         ...
 
+    @property
+    def calls(self) -> "Sequence[GatewayCall]":
+        """Return how the calls went of all that was served so far."""
+        ...
+
 
 @runtime_checkable
 class Agent(Protocol):
@@ -195,6 +211,24 @@ class Agent(Protocol):
 
     async def run(self, episode: Episode) -> Outcome:
         """Drive the episode until the task is done, the environment ends it, or a limit strikes."""
+        ...
+
+
+@runtime_checkable
+class PreparingAgent(Protocol):
+    """Optional: a scaffold that makes something ready before the first episode, such as a program's installation."""
+
+    async def prepare(self) -> None:
+        """Make it ready; called once in a run, outside of every episode's time."""
+        ...
+
+
+@runtime_checkable
+class AdaptingAgent(Protocol):
+    """Optional: a scaffold that needs something in the sandbox that environments do not put there."""
+
+    async def adapt_sandbox(self, spec: "SandboxSpec") -> "SandboxSpec":
+        """Return the specification with what the scaffold needs added, such as a mount."""
         ...
 
 

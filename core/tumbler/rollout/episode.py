@@ -4,13 +4,13 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tumbler.contracts.agent import EpisodeModel, EpisodeTools, Limits, Reply
 from tumbler.contracts.context import ContextPipeline, StrategyAnswer
 from tumbler.contracts.environment import Environment, Observation, StepResult, Task
-from tumbler.contracts.gateway import Endpoint, GatewaySession, ModelGateway
+from tumbler.contracts.gateway import Endpoint, GatewayCall, GatewaySession, ModelGateway
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
 from tumbler.errors import ContextOverflowError, ContractError
@@ -134,9 +134,11 @@ class RecordedTools:
         if self._anchor is None or not self._replays(chunk):
             return
         made, recorded = self._recorder.chunks[chunk], self._anchor.expert.chunks[chunk]
-        # The record holds what all calls of a chunk brought, so there is nothing to compare before the last one.
-        if len(made.tool_calls) >= len(recorded.tool_calls):
-            require_recorded_observation(self._anchor, chunk, self.last_observation)
+        # The record holds what all calls of a chunk brought, also those that could not be carried out, which are
+        # not counted: until the last of them it goes on from what was seen so far.
+        going_on = recorded.errored or len(made.tool_calls) < len(recorded.tool_calls)
+        if not (going_on and recorded.observation.startswith(f"{made.observation}\n")):
+            require_recorded_observation(self._anchor, chunk, made.observation)
 
 
 class RecordedModel:
@@ -152,12 +154,13 @@ class RecordedModel:
         episode: str,
         prompt_limit: int,
         on_prompt: Callable[[int], None] = lambda _tokens: None,
+        on_reply: Callable[[str, Sequence[int]], None] = lambda _text, _token_ids: None,
         rewritten: Callable[[], bool] = lambda: False,
     ) -> None:
         """Ask `source`; prompts longer than `prompt_limit` tokens overflow.
 
-        `on_prompt` is told the true length of each prompt of the main conversation, and `rewritten` tells whether
-        that conversation says something else than before.
+        `on_prompt` is told the true length of each prompt of the main conversation, `on_reply` each reply to it as
+        it was sampled, and `rewritten` tells whether that conversation says something else than before.
         """
         self._source = source
         self._recorder = recorder
@@ -166,6 +169,7 @@ class RecordedModel:
         self._episode = episode
         self._prompt_limit = prompt_limit
         self._on_prompt = on_prompt
+        self._on_reply = on_reply
         self._rewritten = rewritten
 
     async def generate(
@@ -199,6 +203,8 @@ class RecordedModel:
             self._recorder.abandon_call(call)
             raise
         chunk = spoken.chunk if trainable else replace(spoken.chunk, trainable=False)
+        if agent_id == "main":
+            self._on_reply(chunk.text, tuple(spoken.token_ids))
         return Reply(
             text=chunk.text,
             finish_reason=chunk.finish_reason,
@@ -235,6 +241,8 @@ class RecordedEpisode:
     sandbox: Sandbox | None = None
     gateway: ModelGateway | None = None
     session: GatewaySession | None = None
+    calls: list[GatewayCall] = field(default_factory=list)
+    """How the calls went of all that was served so far."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Endpoint]:
@@ -248,4 +256,4 @@ class RecordedEpisode:
         try:
             yield endpoint
         finally:
-            await self.gateway.end(endpoint)
+            self.calls.extend(await self.gateway.end(endpoint))

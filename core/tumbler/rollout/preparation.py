@@ -86,6 +86,7 @@ async def prepare_anchor(
             resumable = _resumable(environment, request.env)
             sandbox = await _sandbox(request, environment, sandboxes, labels, stack)
             observation = await environment.reset(request.task, seed=request.env_seed, sandbox=sandbox)
+            _require_own_tools(environment, anchor, request.env)
             answers = [await _replay(environment, anchor, index) for index in range(anchor.chunk)]
             state, fingerprint = await resumable.state(), await resumable.fingerprint()
             template = None
@@ -99,6 +100,18 @@ async def prepare_anchor(
             template=template,
             kept=kept.pop_all(),
         )
+
+
+def _require_own_tools(environment: Environment, anchor: Anchor, name: str) -> None:
+    """Raise `CapabilityError` where another than the environment answered a call: only its scaffold can again."""
+    offered = {spec.name for spec in environment.tools()}
+    for index, chunk in enumerate(anchor.expert.chunks[: anchor.chunk]):
+        foreign = next((call.name for call in chunk.tool_calls if call.name not in offered), None)
+        if foreign is not None:
+            raise CapabilityError(
+                f"chunk {index} of expert trajectory {anchor.expert.id!r} calls {foreign!r}, which is no tool of "
+                f"environment {name!r}"
+            )
 
 
 def _resumable(environment: Environment, name: str) -> ResumableEnvironment:
@@ -129,10 +142,15 @@ async def _sandbox(
 
 async def _replay(environment: Environment, anchor: Anchor, index: int) -> _ChunkAnswers:
     """Carry out the calls of one chunk and compare what they bring with the record."""
-    calls = anchor.expert.chunks[index].tool_calls
-    answers = [(call, await environment.step(call)) for call in calls]
-    if calls:
-        require_recorded_observation(anchor, index, "\n".join(result.observation for _, result in answers))
+    recorded = anchor.expert.chunks[index]
+    answers = [(call, await environment.step(call)) for call in recorded.tool_calls]
+    seen = "\n".join(result.observation for _, result in answers)
+    if recorded.errored and recorded.tool_calls and seen != recorded.observation:
+        raise CapabilityError(
+            f"chunk {index} of expert trajectory {anchor.expert.id!r} also makes calls that could not be carried out"
+        )
+    if recorded.tool_calls:
+        require_recorded_observation(anchor, index, seen)
     return tuple(answers)
 
 

@@ -5,7 +5,7 @@ grows where it stood last, and a copy of its beginning opens a new one anywhere 
 is not closed leaves no trace.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tumbler.contracts.environment import StepResult
@@ -54,6 +54,20 @@ class _Place:
     tokens: int
     last_chunk: int
 
+    @property
+    def free(self) -> bool:
+        """Return whether the conversation can go on here without a copy."""
+        return not self.thread.calling and self.tokens == len(self.thread.token_ids)
+
+
+@dataclass(eq=False)
+class _Node:
+    """What an agent's conversations have said up to some message, and how they go on."""
+
+    following: dict[Message, "_Node"] = field(default_factory=dict)
+    places: list[_Place] = field(default_factory=list)
+    """Where conversations stand that say the same, the newest last."""
+
 
 class Recorder:
     """The record of one episode under construction."""
@@ -65,9 +79,12 @@ class Recorder:
         self._threads: list[_Thread] = []
         self._recorded: list[_Thread] = []
         """The threads that have a segment, in its order."""
-        self._places: dict[tuple[str, tuple[Message, ...]], _Place] = {}
+        self._beginnings: dict[str, _Node] = {}
+        """Agent → the root of its conversations."""
         self._segments: list[Segment] = []
         self._chunks: list[Chunk] = []
+        self._noted: set[int] = set()
+        """The chunks of which it was noted what they brought."""
         self._calls = 0
 
     @property
@@ -102,7 +119,7 @@ class Recorder:
         token_ids = [*place.thread.token_ids[: place.tokens], *tail]
         self._note_what_followed(place, conversation[known:])
         thread = place.thread
-        if place.tokens < len(thread.token_ids) or thread.calling:
+        if not place.free:
             cause = cause or _departure(thread, conversation, known)
             return self._begin(agent_id, conversation, token_ids, thread, cause)
         thread.calling = True
@@ -122,8 +139,7 @@ class Recorder:
         thread.calling = False
         self._chunks.append(replace(chunk, segment=thread.segment, start=start, end=len(thread.token_ids)))
         thread.last_chunk = len(self._chunks) - 1
-        key = (thread.agent_id, tuple(thread.messages))
-        self._places.setdefault(key, _Place(thread=thread, tokens=len(thread.token_ids), last_chunk=thread.last_chunk))
+        self._note_place(thread, _Place(thread=thread, tokens=len(thread.token_ids), last_chunk=thread.last_chunk))
         return thread.last_chunk
 
     def abandon_call(self, call: OpenCall) -> None:
@@ -136,7 +152,7 @@ class Recorder:
         self._chunks[chunk] = replace(
             before,
             tool_calls=(*before.tool_calls, call),
-            observation=f"{before.observation}\n{result.observation}" if before.tool_calls else result.observation,
+            observation=self._observed(chunk, result.observation),
             reward=before.reward + result.reward,
             errored=before.errored or result.errored,
             relevant=before.relevant and result.relevant,
@@ -144,19 +160,37 @@ class Recorder:
 
     def note_rejection(self, chunk: int, reason: str) -> None:
         """Record that the chunk made no call that can be carried out."""
-        self._chunks[chunk] = replace(self._chunks[chunk], errored=True, observation=reason)
+        observation = self._observed(chunk, reason)
+        self._chunks[chunk] = replace(self._chunks[chunk], errored=True, observation=observation)
 
     def withhold(self, chunk: int) -> None:
         """Keep a chunk out of training."""
         self._chunks[chunk] = replace(self._chunks[chunk], trainable=False)
 
+    def _observed(self, chunk: int, text: str) -> str:
+        """Return what a chunk has brought in all, in order, with one more text."""
+        before = f"{self._chunks[chunk].observation}\n" if chunk in self._noted else ""
+        self._noted.add(chunk)
+        return before + text
+
     def _find(self, agent_id: str, messages: tuple[Message, ...]) -> tuple[_Place | None, int]:
         """Return the last place that the conversation goes on from, and how many messages lead to it."""
-        for known in _after_replies(messages):
-            place = self._places.get((agent_id, messages[:known]))
-            if place is not None:
-                return place, known
-        return None, 0
+        node = self._beginnings.get(agent_id)
+        place, known = None, 0
+        for number, message in enumerate(messages[:-1], 1):
+            node = None if node is None else node.following.get(message)
+            if node is None:
+                break
+            if node.places:
+                place, known = next((each for each in reversed(node.places) if each.free), node.places[-1]), number
+        return place, known
+
+    def _note_place(self, thread: _Thread, place: _Place) -> None:
+        """Keep where a conversation stands."""
+        node = self._beginnings.setdefault(thread.agent_id, _Node())
+        for message in thread.messages:
+            node = node.following.setdefault(message, _Node())
+        node.places.append(place)
 
     def _origin(self, agent_id: str) -> tuple[_Thread | None, str]:
         """Return the segment that a conversation from nowhere comes after, and why there is one."""
@@ -212,19 +246,12 @@ class Recorder:
     def _note_what_followed(self, place: _Place, messages: Sequence[Message]) -> None:
         """Take what came after a reply for its observation, where nobody noted another."""
         chunk = self._chunks[place.last_chunk]
-        if not chunk.observation and not chunk.tool_calls and messages[0].role != "assistant":
+        if place.last_chunk not in self._noted and not chunk.observation and messages[0].role != "assistant":
             answer = next(
                 (messages[:end] for end, message in enumerate(messages) if message.role == "assistant"), messages
             )
             observation = "\n".join(message.content for message in answer)
             self._chunks[place.last_chunk] = replace(chunk, observation=observation)
-
-
-def _after_replies(messages: tuple[Message, ...]) -> Iterator[int]:
-    """Yield the lengths of the conversation's beginnings that end in a reply and are not all of it, longest first."""
-    for known in range(len(messages) - 1, 0, -1):
-        if messages[known - 1].role == "assistant":
-            yield known
 
 
 def _departure(thread: _Thread, messages: tuple[Message, ...], known: int) -> str:

@@ -11,22 +11,23 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tumbler.contracts.agent import Agent, Demonstrator, Limits, Outcome
+from tumbler.contracts.agent import AdaptingAgent, Agent, Demonstrator, Limits, Outcome
 from tumbler.contracts.environment import Environment, ExpertEnvironment, Observation, Verdict
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.gateway import GatewaySession, ModelGateway
 from tumbler.contracts.inference import InferenceBackend, TextTokenizer
 from tumbler.contracts.sandbox import Sandbox, SandboxBackend
-from tumbler.contracts.values import JSON
 from tumbler.errors import (
     CapabilityError,
     ContractError,
     EpisodeTimeoutError,
     ReplayMismatchError,
     SandboxNotFound,
+    TrajectoryError,
     TumblerError,
 )
 from tumbler.rollout.anchors import PreparedAnchors
+from tumbler.rollout.attempt import Attempt, reason_of
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.rollout.context.files import SandboxFiles
 from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools
@@ -78,41 +79,6 @@ class EpisodeParts:
     """Anchors kept to fork from, while nobody does; each may hold a snapshot of a sandbox."""
 
 
-@dataclass
-class _Attempt:
-    """One episode while it runs."""
-
-    request: RolloutRequest
-    environment: NamedEnvironment
-    recorder: Recorder
-    clock: PhaseClock
-    isolation: str | None = None
-    network: str | None = None
-    sandbox: Sandbox | None = None
-    context: StrategyPipeline | None = None
-    first_observation: str = ""
-    restored_by: str = "replay"
-
-    def note_prompt(self, tokens: int) -> None:
-        """Tell the context how long a prompt really was."""
-        if self.context is not None:
-            self.context.note_prompt(tokens)
-
-    def rewritten(self) -> bool:
-        """Return whether the context strategies changed what the last prompt held."""
-        return self.context is not None and self.context.rewritten
-
-    def details(self) -> dict[str, JSON]:
-        """Return what a reader of the trajectory wants to see first."""
-        shown: dict[str, JSON] = {
-            "instruction": self.request.task.instruction,
-            "first_observation": self.first_observation,
-        }
-        if self.context is not None and self.context.refusals:
-            shown["context_refusals"] = [f"{each.strategy}: {each.reason}" for each in self.context.refusals]
-        return shown if self.request.anchor is None else {**shown, "anchor_restored_by": self.restored_by}
-
-
 class LocalEpisodeRunner:
     """Runs episodes in this process, any number at once; calling it runs one."""
 
@@ -137,7 +103,7 @@ class LocalEpisodeRunner:
         if named is None:
             known = ", ".join(sorted(self._parts.environments))
             raise ContractError(f"rollout {request.id!r} asks for environment {request.env!r}; the run has: {known}")
-        attempt = _Attempt(request, named, Recorder(self._parts.tokenizer), PhaseClock())
+        attempt = Attempt(request, named, Recorder(self._parts.tokenizer), PhaseClock())
         try:
             async with asyncio.timeout(self._parts.limits.seconds):
                 trajectory = await self._episode(attempt)
@@ -153,10 +119,18 @@ class LocalEpisodeRunner:
             trajectory = self._failed(attempt, error)
         finally:
             await self._release(attempt)
-        verify_trajectory(trajectory)
+        return self._verified(attempt, trajectory)
+
+    def _verified(self, attempt: Attempt, trajectory: Trajectory) -> Trajectory:
+        """Return the trajectory, or a failed one without a record in place of one that breaks the rules."""
+        try:
+            verify_trajectory(trajectory)
+        except TrajectoryError as error:
+            _LOG.warning("rollout %s left a record that cannot be used", attempt.request.id, exc_info=error)
+            return replace(self._failed(attempt, error), segments=(), chunks=())
         return trajectory
 
-    async def _episode(self, attempt: _Attempt) -> Trajectory:
+    async def _episode(self, attempt: Attempt) -> Trajectory:
         async with AsyncExitStack() as stack:
             environment = attempt.environment.build()
             observation, prepared = await self._begin(attempt, environment, stack)
@@ -169,7 +143,7 @@ class LocalEpisodeRunner:
 
     def _prepare(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         environment: Environment,
         observation: Observation,
         prepared: PreparedAnchor | None,
@@ -187,6 +161,7 @@ class LocalEpisodeRunner:
             episode=request.id,
             prompt_limit=parts.tokenizer.context_length - room,
             on_prompt=attempt.note_prompt,
+            on_reply=attempt.note_reply,
             rewritten=attempt.rewritten,
         )
         context = StrategyPipeline(
@@ -202,7 +177,14 @@ class LocalEpisodeRunner:
         )
         attempt.context = context
         tools.offer(context)
-        session = GatewaySession(name=request.id, model=model, tokenizer=parts.tokenizer, max_tokens=room, tools=tools)
+        session = GatewaySession(
+            name=request.id,
+            model=model,
+            tokenizer=parts.tokenizer,
+            max_tokens=room,
+            tools=tools,
+            calls=parts.limits.turns,
+        )
         return RecordedEpisode(
             task=request.task,
             observation=observation,
@@ -216,7 +198,7 @@ class LocalEpisodeRunner:
         )
 
     async def _begin(
-        self, attempt: _Attempt, environment: Environment, stack: AsyncExitStack
+        self, attempt: Attempt, environment: Environment, stack: AsyncExitStack
     ) -> tuple[Observation, PreparedAnchor | None]:
         """Bring the environment to its beginning, or in a fork to where the policy takes over."""
         request, clock = attempt.request, attempt.clock
@@ -242,7 +224,7 @@ class LocalEpisodeRunner:
             return prepared.observation, prepared
 
     async def _sandbox(
-        self, attempt: _Attempt, environment: Environment, prepared: PreparedAnchor | None, stack: AsyncExitStack
+        self, attempt: Attempt, environment: Environment, prepared: PreparedAnchor | None, stack: AsyncExitStack
     ) -> Sandbox | None:
         spec = environment.sandbox_spec(attempt.request.task)
         if spec is None:
@@ -250,6 +232,8 @@ class LocalEpisodeRunner:
         labels = {**spec.labels, "trajectory": attempt.request.id, "run": self._parts.run}
         spec = replace(spec if prepared is None else prepared.fork_spec(spec), labels=labels)
         with attempt.clock.phase("sandbox"):
+            if isinstance(self._parts.agent, AdaptingAgent):
+                spec = await self._parts.agent.adapt_sandbox(spec)
             asking = attempt.environment.component.id
             sandbox = await open_sandbox(self._parts.sandboxes, spec, environment=asking, stack=stack)
         attempt.sandbox = sandbox
@@ -286,7 +270,7 @@ class LocalEpisodeRunner:
         expert = environment.expert(request.task, seed=derive_seed(request.seed, "expert"))
         return ExpertSource(expert, self._parts.agent, self._parts.tokenizer)
 
-    def _judged(self, attempt: _Attempt, outcome: Outcome, verdict: Verdict) -> Trajectory:
+    def _judged(self, attempt: Attempt, outcome: Outcome, verdict: Verdict) -> Trajectory:
         return Trajectory(
             header=self._header(attempt),
             segments=attempt.recorder.segments,
@@ -296,21 +280,26 @@ class LocalEpisodeRunner:
             status=_STATUS.get(outcome.reason, "truncated"),
             status_reason=outcome.reason,
             seconds=dict(attempt.clock.seconds),
-            details={**verdict.details, **attempt.details(), "malformed_calls": outcome.malformed_calls},
+            details={
+                **outcome.details,
+                **verdict.details,
+                **attempt.details(),
+                "malformed_calls": outcome.malformed_calls,
+            },
         )
 
-    def _failed(self, attempt: _Attempt, error: BaseException) -> Trajectory:
+    def _failed(self, attempt: Attempt, error: BaseException) -> Trajectory:
         return Trajectory(
             header=self._header(attempt),
             segments=attempt.recorder.segments,
             chunks=attempt.recorder.chunks,
             status="infra_failed",
-            status_reason=f"{type(error).__name__}: {error}",
+            status_reason=reason_of(error),
             seconds=dict(attempt.clock.seconds),
             details=attempt.details(),
         )
 
-    def _header(self, attempt: _Attempt) -> Header:
+    def _header(self, attempt: Attempt) -> Header:
         request = attempt.request
         return Header(
             id=request.id,
@@ -329,7 +318,7 @@ class LocalEpisodeRunner:
             attempt=request.attempt,
         )
 
-    async def _release(self, attempt: _Attempt) -> None:
+    async def _release(self, attempt: Attempt) -> None:
         inference = self._model(attempt.request)
         if inference is None:
             return

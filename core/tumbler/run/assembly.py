@@ -18,7 +18,7 @@ from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedComponent, ResolvedRun
 from tumbler.rollout.context import NamedStrategy
 from tumbler.rollout.runner import EpisodeParts, NamedEnvironment
-from tumbler.trajectory import Component
+from tumbler.run.provenance import Makers, component_of
 
 __all__ = ["Backends", "build_algorithm", "build_backends", "build_environments", "environment_key", "episode_parts"]
 
@@ -75,7 +75,9 @@ def build_environments(resolved: ResolvedRun, host: PluginHost) -> dict[str, Nam
     """Return every environment that a stage of the run uses: `environment_key` → how to build it."""
     components = [resolved.env, resolved.sft.env, resolved.rl.env, *resolved.eval.envs]
     return {
-        environment_key(component): NamedEnvironment(build=_builder(component, host), component=_record(component))
+        environment_key(component): NamedEnvironment(
+            build=_builder(component, host), component=component_of(component, host)
+        )
         for component in components
     }
 
@@ -100,12 +102,13 @@ def episode_parts(
     strategies = [
         NamedStrategy(name=each.id, strategy=cast("ContextStrategy", each.build(host))) for each in resolved.context
     ]
+    makers = Makers.of(resolved, host)
     return EpisodeParts(
         environments=environments,
         agent=cast("Agent", resolved.agent.build(host)),
-        agent_component=_record(resolved.agent),
+        agent_component=makers.agent,
         strategies=strategies,
-        strategy_components=tuple(_record(each) for each in resolved.context),
+        strategy_components=makers.context,
         tokenizer=tokenizer,
         inference=inference,
         sandboxes=sandboxes,
@@ -118,7 +121,3 @@ def episode_parts(
 
 def _builder(component: ResolvedComponent, host: PluginHost) -> Callable[[], Environment]:
     return lambda: cast("Environment", component.build(host))
-
-
-def _record(component: ResolvedComponent) -> Component:
-    return Component(id=component.id, version=component.version, settings_hash=component.settings_hash)

@@ -14,6 +14,7 @@ from tumbler.registry import ResolvedRun, load_resolved
 from tumbler.run.execute import execute_run
 from tumbler.run.files import read_json
 from tumbler.run.folder import RunFolder
+from tumbler.run.provenance import require_resumable
 
 __all__ = [
     "Interrupted",
@@ -51,13 +52,17 @@ def start_run(resolved: ResolvedRun, path: Path, host: PluginHost) -> JSONObject
 
 
 def resume_run(path: Path, host: PluginHost) -> JSONObject:
-    """Go on with the run in the folder and return `results.json`; a finished one is returned as it is."""
+    """Go on with the run in the folder and return `results.json`; a finished one is returned as it is.
+
+    Raises `RunError` where its agent or a context strategy is of another version than when the run began.
+    """
     folder = RunFolder(path)
     resolved = load_resolved(path / "run.json")
     state = folder.open()
     try:
         if state.finished:
             return read_json(path / "results.json")
+        require_resumable(resolved, host)
         return _run(execute_run(resolved, folder, state, host, resumed=True), path)
     finally:
         folder.close()

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from tumbler.contracts.agent import PreparingAgent
 from tumbler.contracts.inference import TextTokenizer
 from tumbler.contracts.values import JSONObject
 from tumbler.errors import RunError
@@ -110,6 +111,8 @@ async def _workbench(
             teacher=backends.teacher,
             gateway=backends.gateway,
         )
+        if isinstance(parts.agent, PreparingAgent):
+            await parts.agent.prepare()
         runner = LocalEpisodeRunner(parts)
         # Anchors that were prepared for forks are let go of when no episode can use them any more.
         stack.push_async_callback(runner.close)

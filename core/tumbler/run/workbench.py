@@ -20,6 +20,7 @@ from tumbler.rollout.scheduler import Collected, Follow, Reject, Scheduler
 from tumbler.run.assembly import environment_key
 from tumbler.run.folder import RunFolder, RunState
 from tumbler.run.journal import StageJournal
+from tumbler.run.provenance import Makers
 from tumbler.seeding import derive_seed
 from tumbler.trajectory import Anchor, Trajectory
 
@@ -79,11 +80,18 @@ class Stage:
     """One stage at work: asks for rollouts, writes journals and state, tells observers."""
 
     def __init__(self, bench: Workbench, info: StageInfo) -> None:
-        """Open the stage's journal; what an earlier process finished is known from it."""
+        """Open the stage's journal; what an earlier process finished is known from it.
+
+        Raises `RunError` for a trajectory of another agent or other context strategies than the run's, here and
+        when one arrives: all that is trained, or that rollouts start from, comes this way.
+        """
         self.bench = bench
         self.info = info
         self.journal = StageJournal(bench.folder.stage(info.label))
+        self._makers = Makers.of(bench.resolved, bench.host)
         self._known = self.journal.known()
+        for trajectory in self._known.values():
+            self._makers.require(trajectory)
 
     def seed(self, *path: str | int) -> int:
         """Return a seed of this stage."""
@@ -197,6 +205,7 @@ class Stage:
         return {str(newest.relative_to(self.bench.folder.path)), *earlier}
 
     async def _report(self, trajectory: Trajectory) -> None:
+        self._makers.require(trajectory)
         self.journal.add(trajectory)
         self.bench.host.observers.emit(
             "tumbler_trajectory_finished", run=self.bench.info, stage=self.info, trajectory=trajectory

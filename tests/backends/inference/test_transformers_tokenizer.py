@@ -63,3 +63,20 @@ def test_the_fingerprint_depends_on_vocabulary_and_template_alone(folder, tmp_pa
     set_template(folder, (folder / "chat_template.jinja").read_text() + " ")
     assert HuggingFaceTokenizer(folder).fingerprint != before
     assert len(before) == 16
+
+
+def test_tokens_that_frame_turns_are_words_in_a_message_whether_or_not_the_tokenizer_calls_them_special(folder):
+    path = folder / "tokenizer.json"
+    described = json.loads(path.read_text())
+    for token in described["added_tokens"]:
+        if token["content"] == "<|user|>":
+            token["special"] = False
+    path.write_text(json.dumps(described))
+    tokenizer = HuggingFaceTokenizer(folder)
+    (framing,) = tokenizer.encode("<|user|>")
+    assert {"<|user|>", "<|end|>"} <= set(tokenizer.control_tokens)
+    for text in ("<|user|>", "a <|user|><|user|> b", "<|<|user|>user|>", "<|end|><|user|>"):
+        ids = tokenizer.encode_plain(text)
+        assert framing not in ids
+        assert not set(tokenizer.encode("<|end|>")).intersection(ids)
+        assert tokenizer.decode(ids).replace(" ", "") == text.replace(" ", "")

@@ -184,14 +184,34 @@ class Alternating(CharacterTokenizer):
         return super().render(messages, add_generation_prompt=add_generation_prompt)
 
 
-async def test_an_order_that_the_chat_template_refuses_is_caught() -> None:
-    strategy = Planned(
-        lambda *_: Plan(edits=[Append(message=Message(role="user", content="and"))]), StrategyCaps(rewrites="batched")
+def over(tokenizer: CharacterTokenizer, *edits: object) -> StrategyPipeline:
+    """Return a pipeline over another tokenizer, whose strategy makes these edits."""
+    strategy = Planned(lambda *_: Plan(edits=list(edits)), StrategyCaps(rewrites="batched"))  # type: ignore[arg-type]
+    return StrategyPipeline(
+        [NamedStrategy(name="tried", strategy=strategy)], tokenizer, room=100, task=sample_task(), seed=0
     )
-    named = NamedStrategy(name="tried", strategy=strategy)
-    log = StrategyPipeline([named], Alternating(4000), room=100, task=sample_task(), seed=0)
+
+
+async def test_two_messages_of_the_user_in_a_row_are_legal_for_a_template_that_wants_turns() -> None:
+    log = over(Alternating(4000), Append(message=Message(role="user", content="and")))
     begin(log)
-    with pytest.raises(ContextPlanError, match="must alternate") as problem:
+    assert [message.content for message in await log.messages()][-2:] == ["Count.", "and"]
+
+
+class Short(CharacterTokenizer):
+    """A template that takes two messages."""
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        if len(messages) > 2:
+            raise ValueError("too many messages")
+        return super().render(messages, add_generation_prompt=add_generation_prompt)
+
+
+async def test_a_conversation_that_the_chat_template_refuses_is_caught() -> None:
+    log = over(Short(4000), Replace(id=3, content="b", reason="short"))
+    begin(log)
+    turn(log, "a")
+    with pytest.raises(ContextPlanError, match="too many messages") as problem:
         await log.messages()
     assert problem.value.check == "roles"
 
@@ -468,3 +488,118 @@ async def test_a_strategy_that_asks_where_no_model_is_gets_a_clear_error() -> No
     await log.messages()
     with pytest.raises(InferenceError, match="'tried' asks a model"):
         await log.messages()
+
+
+class Wordy(Asking):
+    """Asks in two pieces and uses the second reply; `quotes` tells whether the first is part of the second prompt."""
+
+    def __init__(self, *, quotes: bool) -> None:
+        super().__init__(uses=True)
+        self._quotes = quotes
+
+    async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
+        exchanges = view.exchanges()
+        if not exchanges or not exchanges[0].entries[0].shown or view.entries[2].summary:
+            return Plan()
+        assert view.io is not None
+        first = await view.io.model([Message(role="user", content="Sum up.")])
+        question = f"Sum up: {first.text}" if self._quotes else "Sum up."
+        second = await view.io.model([Message(role="user", content=question)])
+        return Plan(edits=[Summarise(ids=exchanges[0].ids, text=second.text, call=second.call)])
+
+
+async def talked(*strategies: Planned, room: int = 100, context: int = 4000) -> tuple[StrategyPipeline, list[int]]:
+    """Return a pipeline after a second prompt of two exchanges, and which calls' replies came to nothing."""
+    chunks = iter(range(100))
+    withheld: list[int] = []
+
+    async def model(messages: Sequence[Message], *, agent_id: str, max_tokens: int | None, trainable: bool) -> Reply:
+        chunk = next(chunks)
+        return Reply(text=f"reply {chunk}", finish_reason="stop", chunk=chunk)
+
+    log = StrategyPipeline(
+        [NamedStrategy(name=f"tried-{index}", strategy=each) for index, each in enumerate(strategies)],
+        CharacterTokenizer(context),
+        room=room,
+        task=sample_task(),
+        seed=0,
+        model=model,
+        on_refused_call=withheld.append,
+    )
+    begin(log)
+    turn(log)
+    turn(log)
+    await log.messages()
+    await log.messages()
+    return log, withheld
+
+
+@pytest.mark.parametrize(("quotes", "expected"), [(True, []), (False, [0])])
+async def test_a_reply_that_led_to_a_summary_is_trained_and_one_that_did_not_is_not(
+    quotes: bool, expected: list[int]
+) -> None:
+    assert (await talked(Wordy(quotes=quotes)))[1] == expected
+
+
+class Undoing(Planned):
+    """Leaves out what another strategy has just summed up."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda *_: Plan(), StrategyCaps(rewrites="batched"))
+
+    async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
+        return Plan(edits=[Drop(ids=(each.id,)) for each in view.entries if each.summary])
+
+
+async def test_a_summary_that_no_prompt_ever_held_is_not_trained() -> None:
+    assert (await talked(Wordy(quotes=True), Undoing()))[1] == [0, 1]
+
+
+async def test_a_strategy_that_made_room_is_asked_again_where_another_took_it() -> None:
+    def shed(view: View, budget: Budget, state: State, why: Trigger) -> Plan:
+        if why != "overflow":
+            return Plan()
+        return Plan(edits=[Drop(ids=view.exchanges()[0].ids)])
+
+    def recite(view: View, budget: Budget, state: State, why: Trigger) -> Plan:
+        newest = view.entries[-1]
+        full = newest.shown or len(newest.message.content) > 200
+        text = newest.message.content + "y" * 150
+        return Plan(edits=[] if full else [Replace(id=newest.id, content=text, reason="recital")])
+
+    caps = StrategyCaps(bounded=True, rewrites="batched")
+    strategies = [Planned(shed, caps), Planned(recite, StrategyCaps())]
+    log = StrategyPipeline(
+        [NamedStrategy(name=f"tried-{index}", strategy=each) for index, each in enumerate(strategies)],
+        CharacterTokenizer(950),
+        room=100,
+        task=sample_task(),
+        seed=0,
+    )
+    begin(log)
+    for _ in range(4):
+        turn(log)
+    shown = await log.messages()
+    assert sum(len(message.content) for message in shown) <= 850
+    assert [len(message.content) for message in shown][-2:] == [100, 250]
+
+
+async def test_a_reply_counts_as_it_was_sampled_before_the_next_prompt_is_made() -> None:
+    seen: list[int] = []
+    strategy = Planned(lambda _v, budget, _s, _w: seen.append(budget.used) or Plan(), StrategyCaps(deterministic=False))
+    named = NamedStrategy(name="tried", strategy=strategy)
+    log = StrategyPipeline([named], CharacterTokenizer(4000), room=100, task=sample_task(), seed=0)
+    begin(log)
+    log.note_prompt(len(CharacterTokenizer().render(await log.messages(), add_generation_prompt=True)))
+    log.note_reply("yes", [1, 2, 3, 4, 5, 6, 7, CharacterTokenizer.end_of_turn])
+    log.append(Message(role="assistant", content="yes"), sampled=True)
+    await log.messages()
+    assert seen[1] - seen[0] == len("assistant\n") + 7 + 1
+
+
+def test_an_answer_to_a_reply_that_told_of_no_calls_belongs_to_it_whatever_its_id() -> None:
+    log = pipeline(lambda *_: Plan())
+    begin(log)
+    log.append(Message(role="assistant", content="look"), sampled=True)
+    log.append(Message(role="tool", content="a room"), answers="call-0")
+    assert [entry.exchange for entry in log.entries[2:]] == [1, 1]

@@ -1,6 +1,7 @@
 """The recorder keeps sampled ids as they are and opens a segment whenever history is not extended."""
 
-from tumbler.contracts.values import Message
+from tumbler.contracts.environment import StepResult
+from tumbler.contracts.values import Message, ToolCall
 from tumbler.rollout.recorder import OpenCall, Recorder
 from tumbler.testing.fakes import CharacterTokenizer
 from tumbler.trajectory import Chunk
@@ -126,3 +127,65 @@ def test_what_follows_a_reply_is_its_observation_where_nobody_noted_one() -> Non
     reply(recorder, "main", [USER], "yes")
     reply(recorder, "main", [USER, Message(role="assistant", content="yes"), NEXT, SYSTEM], "no")
     assert recorder.chunks[0].observation == "and?\nbe brief"
+
+
+def test_a_conversation_that_says_what_an_earlier_one_did_goes_on_where_it_stands_itself() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    told = [USER]
+    for _ in range(4):
+        reply(recorder, "main", told, "look")
+        told += [Message(role="assistant", content="look"), NEXT]
+    shorter = told[:5]
+    reply(recorder, "main", shorter, "look")
+    reply(recorder, "main", [*shorter, Message(role="assistant", content="look"), NEXT], "look")
+    assert [chunk.segment for chunk in recorder.chunks] == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_call_abandoned_after_another_on_its_conversation_closed_changes_nothing() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    reply(recorder, "main", [USER], "yes")
+    told = [USER, Message(role="assistant", content="yes"), NEXT]
+    given_up, kept = recorder.open_call("main", told), recorder.open_call("main", told)
+    answer(recorder, kept, "no")
+    recorder.abandon_call(given_up)
+    reply(recorder, "main", [*told, Message(role="assistant", content="no"), NEXT], "so")
+    reply(recorder, "main", told, "again")
+    assert [segment.cause for segment in recorder.segments] == ["start", "parallel"]
+    assert [chunk.segment for chunk in recorder.chunks] == [0, 1, 1, 0]
+
+
+def test_an_empty_reply_that_ends_its_turn_can_be_gone_on_from() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    reply(recorder, "main", [USER], "")
+    reply(recorder, "main", [USER, Message(role="assistant", content=""), NEXT], "yes")
+    assert said(recorder, 0) == "user\nhi\x03assistant\n\x03user\nand?\x03assistant\nyes\x03"
+
+
+def test_agents_that_say_the_same_have_conversations_of_their_own() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    for agent in ("one", "other"):
+        reply(recorder, agent, [USER], "yes")
+    for agent in ("other", "one"):
+        reply(recorder, agent, [USER, Message(role="assistant", content="yes"), NEXT], "no")
+    assert [segment.agent_id for segment in recorder.segments] == ["one", "other"]
+    assert [chunk.segment for chunk in recorder.chunks] == [0, 1, 1, 0]
+
+
+def test_parallel_calls_that_get_equal_replies_are_two_chunks_and_one_of_them_goes_on() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    calls = [recorder.open_call("main", [USER]) for _ in range(2)]
+    for call in calls:
+        answer(recorder, call, "yes")
+    reply(recorder, "main", [USER, Message(role="assistant", content="yes"), NEXT], "no")
+    assert [segment.cause for segment in recorder.segments] == ["start", "parallel"]
+    assert [chunk.segment for chunk in recorder.chunks] == [0, 1, 1]
+
+
+def test_what_a_chunk_brought_is_kept_in_order_also_where_some_calls_could_not_be_made() -> None:
+    recorder = Recorder(CharacterTokenizer())
+    reply(recorder, "main", [USER], "yes")
+    recorder.note_call(0, ToolCall(name="look"), StepResult(observation=""))
+    recorder.note_rejection(0, "no such tool")
+    recorder.note_call(0, ToolCall(name="look"), StepResult(observation="a room"))
+    (chunk,) = recorder.chunks
+    assert (chunk.observation, chunk.errored, len(chunk.tool_calls)) == ("\nno such tool\na room", True, 2)

@@ -9,9 +9,9 @@ import pytest
 
 from tumbler.contracts.agent import Limits
 from tumbler.contracts.context import Budget, Drop, Plan, Replace, State, StrategyCaps, Trigger, View
-from tumbler.contracts.environment import StepResult, Task
+from tumbler.contracts.environment import StepResult, Task, Verdict
 from tumbler.contracts.execution import RolloutRequest
-from tumbler.contracts.inference import Sampling
+from tumbler.contracts.inference import GenerateRequest, Generation, Sampling
 from tumbler.contracts.sandbox import NetworkPolicy, SandboxSpec
 from tumbler.contracts.values import ToolCall
 from tumbler.errors import SandboxDied
@@ -282,3 +282,38 @@ async def test_a_strategy_that_edits_a_pinned_entry_is_named(
     parts = make_parts(strategies=[NamedStrategy(name="spoil", strategy=EditingStrategy(spoil))])
     trajectory = await LocalEpisodeRunner(parts)(make_request())
     assert "'spoil' edits entry 0, which is pinned" in trajectory.status_reason
+
+
+@pytest.mark.parametrize(
+    ("ids", "logprobs", "problem"),
+    [
+        ((), (), "no token at all"),
+        ((5, 3), (-0.1,), "1 log-probabilities for 2 tokens"),
+        ((-1, 3), (-0.1, -0.1), "the token id -1"),
+        ((5, 3), (-0.1, float("nan")), "the log-probability nan"),
+        ((5, 3), (-0.1, 0.5), "the log-probability 0.5"),
+    ],
+)
+async def test_a_reply_that_cannot_be_recorded_is_the_engines_failure(
+    make_parts: PartsMaker, make_request: RequestMaker, ids: tuple[int, ...], logprobs: tuple[float, ...], problem: str
+) -> None:
+    class Broken(ScriptedInference):
+        async def generate(self, request: GenerateRequest) -> Generation:
+            return Generation(token_ids=ids, logprobs=logprobs, finish_reason="stop", policy_version=0)
+
+    trajectory = await LocalEpisodeRunner(make_parts(inference=Broken(lambda _: "")))(make_request())
+    assert trajectory.status == "infra_failed"
+    assert f"InferenceError: the inference backend answered with {problem}" in trajectory.status_reason
+
+
+async def test_a_verdict_that_breaks_the_rules_fails_its_episode_and_never_the_run(
+    make_parts: PartsMaker, make_request: RequestMaker
+) -> None:
+    class Unsure(TwoStepEnvironment):
+        async def verify(self) -> Verdict:
+            return Verdict(reward=float("nan"), success=False)
+
+    parts = make_parts(environment=lambda: Unsure(TwoStepSettings()))
+    trajectory = await LocalEpisodeRunner(parts)(make_request())
+    assert (trajectory.status, trajectory.reward, trajectory.chunks) == ("infra_failed", None, ())
+    assert "reward nan is not finite" in trajectory.status_reason

@@ -18,6 +18,7 @@ from tumbler.contracts.context import (
 )
 from tumbler.contracts.inference import TextTokenizer
 from tumbler.errors import ContextPlanError
+from tumbler.rollout.rendering import render
 
 __all__ = ["find_waste", "require_legal_edit", "require_legal_roles", "require_whole_exchanges", "rewrites"]
 
@@ -43,8 +44,8 @@ def require_legal_edit(name: str, edit: Edit, entries: Sequence[LogEntry], repli
                 f"context strategy {name!r} edits entry {entry_id}, which is pinned; leave system and task as they are",
                 check="pinned",
             )
-    gone = {entry.id for entry in entries if _removes(edit, entry)}
-    for exchange in View(entries=entries).exchanges():
+    gone = _removed(edit, entries)
+    for exchange in View(entries=entries).exchanges() if gone or isinstance(edit, Append) else ():
         if exchange.open and (gone.intersection(exchange.ids) or isinstance(edit, Append)):
             raise ContextPlanError(
                 f"context strategy {name!r} cuts into entries {list(exchange.ids)}, whose calls are not all answered; "
@@ -87,7 +88,7 @@ def require_legal_roles(name: str, entries: Sequence[LogEntry], tokenizer: TextT
             check="roles",
         )
     try:
-        tokenizer.render(messages, add_generation_prompt=True)
+        render(tokenizer, messages, add_generation_prompt=True)
     except Exception as error:  # a template is a program that raises what it likes
         raise ContextPlanError(
             f"after the edits of context strategy {name!r} the chat template refuses the conversation: {error}", "roles"
@@ -96,22 +97,23 @@ def require_legal_roles(name: str, entries: Sequence[LogEntry], tokenizer: TextT
 
 def rewrites(plan: Plan, entries: Sequence[LogEntry]) -> bool:
     """Return whether a plan changes what the model has already seen."""
+    shown = {entry.id for entry in entries if entry.shown}
     return any(
-        entry.shown and (_removes(edit, entry) or (isinstance(edit, Replace) and edit.id == entry.id))
+        edit.id in shown if isinstance(edit, Replace) else not shown.isdisjoint(_removed(edit, entries))
         for edit in plan.edits
-        for entry in entries
     )
 
 
 def find_waste(caps: StrategyCaps, budget: Budget, after: int, in_a_row: int) -> tuple[str, str] | None:
     """Return the check that a rewrite fails and why, or None: is it worth the cache that it costs?
 
-    A strategy that declares to rewrite at every turn has said that it pays for it; it may not let the prompt grow.
+    A strategy that declares to rewrite at every turn has said that it pays for it, and one that makes a prompt fit
+    saves the episode; neither may let the prompt grow.
     """
     freed = budget.used - after
     if freed < 0:
         return "grows", f"the prompt would grow from {budget.used} to {after} tokens"
-    if caps.rewrites == "every_turn":
+    if caps.rewrites == "every_turn" or budget.used > budget.limit >= after:
         return None
     if freed < _LEAST_PROGRESS * budget.used:
         return "progress", f"it frees {freed} of {budget.used} tokens, less than {_LEAST_PROGRESS:.0%}"
@@ -132,10 +134,15 @@ def _named(edit: Edit) -> Iterable[int]:
             return ()
 
 
-def _removes(edit: Edit, entry: LogEntry) -> bool:
-    if isinstance(edit, Reset):
-        return not entry.pinned and entry.id not in edit.keep
-    return isinstance(edit, Drop | Summarise) and entry.id in edit.ids
+def _removed(edit: Edit, entries: Sequence[LogEntry]) -> set[int]:
+    """Return which of the entries an edit leaves out."""
+    match edit:
+        case Drop(ids=ids) | Summarise(ids=ids):
+            return {entry.id for entry in entries}.intersection(ids)
+        case Reset(keep=kept):
+            return {entry.id for entry in entries if not entry.pinned}.difference(kept)
+        case _:
+            return set()
 
 
 def _require_spoken(name: str, edit: Summarise, replies: Mapping[int, str]) -> None:

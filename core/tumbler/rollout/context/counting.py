@@ -1,12 +1,15 @@
 """How many tokens a message takes in a prompt, its frame in the chat template included; knows no log."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tumbler.contracts.inference import TextTokenizer
 from tumbler.contracts.values import Message, Role
 
 __all__ = ["TokenCounter"]
 
+_REMEMBERED = 4096
+"""Texts whose count is kept: as many as are in view in a long episode."""
 _WORD = "x"
 _QUESTION = Message(role="user", content=_WORD)
 _ANSWER = Message(role="assistant", content=_WORD)
@@ -18,12 +21,14 @@ class TokenCounter:
     def __init__(self, tokenizer: TextTokenizer) -> None:
         """Measure nothing yet."""
         self._tokenizer = tokenizer
+        # Strategies count the same old outputs before each prompt.
+        self._count = lru_cache(maxsize=_REMEMBERED)(self._counted)
         self._frames: dict[Role, int] = {}
         self._base: int | None = None
 
     def text(self, text: str) -> int:
         """Return the tokens of a bare text."""
-        return len(self._tokenizer.encode(text))
+        return self._count(text)
 
     def message(self, message: Message) -> int:
         """Return the tokens of a message and its frame."""
@@ -37,6 +42,9 @@ class TokenCounter:
         if self._base is None:
             self._base = max(0, self._rendered([_QUESTION], ask=True) - self.message(_QUESTION))
         return self._base
+
+    def _counted(self, text: str) -> int:
+        return len(self._tokenizer.encode(text))
 
     def _frame(self, role: Role) -> int:
         message = Message(role=role, content=_WORD)

@@ -62,7 +62,8 @@ class Log:
         """Carry out an edit whose entries are in view."""
         match edit:
             case Drop(ids=ids):
-                self._keep(lambda entry: entry.id not in ids)
+                gone = frozenset(ids)
+                self._keep(lambda entry: entry.id not in gone)
             case Replace():
                 self.entries = tuple(self._replaced(entry, edit) for entry in self.entries)
             case Summarise():
@@ -72,7 +73,8 @@ class Log:
                 if edit.volatile:
                     self._volatile.add(self._next - 1)
             case Reset(keep=ids):
-                self._keep(lambda entry: entry.pinned or entry.id in ids)
+                kept = frozenset(ids)
+                self._keep(lambda entry: entry.pinned or entry.id in kept)
             case Pin(ids=ids):
                 self.entries = tuple(
                     replace(entry, pinned=True) if entry.id in ids else entry for entry in self.entries
@@ -91,11 +93,12 @@ class Log:
 
     def _summarise(self, edit: Summarise) -> None:
         message = Message(role="user", content=edit.text)
-        place = next(index for index, entry in enumerate(self.entries) if entry.id in edit.ids)
+        gone = frozenset(edit.ids)
+        place = next(index for index, entry in enumerate(self.entries) if entry.id in gone)
         entry = LogEntry(id=self._next, message=message, tokens=self._count(message), summary=True)
         self._next += 1
         before = self.entries[:place]
-        after = tuple(entry for entry in self.entries[place:] if entry.id not in edit.ids)
+        after = tuple(entry for entry in self.entries[place:] if entry.id not in gone)
         self.entries = (*before, entry, *after)
 
     def _add(
@@ -132,5 +135,6 @@ class Log:
             return self._exchanges
         if answers is not None:
             made = (entry.exchange for entry in reversed(self.entries) if answers in entry.calls)
-            return next(made, None)
+            # A reply that did not tell of its calls is answered by what comes next, whatever its id.
+            return next(made, implicit)
         return implicit if message.role in ("user", "tool") else None

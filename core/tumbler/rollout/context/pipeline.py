@@ -15,6 +15,7 @@ from tumbler.contracts.context import (
     Pin,
     Plan,
     Refusal,
+    Replace,
     State,
     StrategyAnswer,
     StrategyWithThreshold,
@@ -98,6 +99,8 @@ class StrategyPipeline:
         self._correction = 0
         self._estimated = 0
         self._refusals: list[Refusal] = []
+        self._summaries: list[Summarise] = []
+        """Those carried out for the prompt that is being made."""
         kept = files or TextFiles()
         self._strategies = [
             _Running(
@@ -160,23 +163,43 @@ class StrategyPipeline:
     async def messages(self) -> Sequence[Message]:
         """Let the strategies plan, apply and check their edits, and return what the model is to see."""
         before = self._log
-        requested, self._requested = self._requested, None
-        asked = [await self._ask(running, requested or self._trigger(running)) for running in self._strategies]
-        if self._used(self._log) > self._limit:
-            for running, why in zip(self._strategies, asked, strict=True):
-                if why != "overflow":
-                    await self._ask(running, "overflow")
-        rewritten = self._log is not before and _changed(before.entries, self._log.entries)
-        self._in_a_row = self._in_a_row + 1 if rewritten else 0
-        self._require_fit()
+        self._summaries.clear()
+        try:
+            await self._ask_all()
+            rewritten = self._log is not before and _changed(before.entries, self._log.entries)
+            self._in_a_row = self._in_a_row + 1 if rewritten else 0
+            self._require_fit()
+        except BaseException:
+            self._summaries.clear()
+            raise
+        finally:
+            self._withhold_unused()
         shown = [entry.message for entry in self._log.entries]
         self._estimated = self._used(self._log) - self._correction
         self._log.note_shown()
         return shown
 
+    async def _ask_all(self) -> None:
+        requested, self._requested = self._requested, None
+        made_room: dict[int, Log] = {}
+        for index, running in enumerate(self._strategies):
+            running.io.made.clear()
+            if await self._ask(running, requested or self._trigger(running)) == "overflow":
+                made_room[index] = self._log
+        if self._used(self._log) > self._limit:
+            for index, running in enumerate(self._strategies):
+                # Whoever has made room is asked again only where another has taken it since.
+                if made_room.get(index) is not self._log:
+                    await self._ask(running, "overflow")
+
     def note_prompt(self, tokens: int) -> None:
         """Take the true length of the last prompt: sampled words may be more tokens than their text makes again."""
         self._correction = max(0, tokens - self._estimated)
+
+    def note_reply(self, text: str, token_ids: Sequence[int]) -> None:
+        """Take the true length of a reply to the last prompt, which the next one holds as it was sampled."""
+        sampled = len(token_ids) - (list(token_ids[-1:]) == [self._tokenizer.end_of_turn])
+        self._correction += max(0, sampled - self._counter.text(text))
 
     def snapshot(self) -> Mapping[str, JSON]:
         """Return a copy of the strategies' states."""
@@ -189,11 +212,7 @@ class StrategyPipeline:
         """Carry out what one strategy asks for, or refuse it as a whole; return why it was asked."""
         budget = Budget(limit=self._limit, used=self._used(self._log), clear_at_least=self._clear_at_least)
         state_before = copy.deepcopy(running.state)
-        running.io.made.clear()
         plan = await self._plan(running, budget, why)
-        named = {edit.call for edit in plan.edits if isinstance(edit, Summarise)}
-        if not named.intersection(running.io.made):
-            self._withhold(running)
         if not plan.edits:
             return why
         edited = self._edited(running.name, plan)
@@ -205,6 +224,7 @@ class StrategyPipeline:
         checks.require_legal_roles(running.name, edited.entries, self._tokenizer)
         running.refused = False
         self._log = edited
+        self._summaries += [edit for edit in plan.edits if isinstance(edit, Summarise)]
         return why
 
     async def _plan(self, running: _Running, budget: Budget, why: Trigger) -> Plan:
@@ -228,7 +248,7 @@ class StrategyPipeline:
             checks.require_legal_edit(name, edit, edited.entries, self._replies)
             before = edited.entries
             edited.apply(edit)
-            if not isinstance(edit, Append | Pin):
+            if not isinstance(edit, Append | Pin | Replace):
                 checks.require_whole_exchanges(name, before, edited.entries)
         return edited
 
@@ -237,12 +257,14 @@ class StrategyPipeline:
         running.state.update(state_before)
         running.refused = True
         self._refusals.append(Refusal(strategy=running.name, check=waste[0], reason=waste[1]))
-        self._withhold(running)
 
-    def _withhold(self, running: _Running) -> None:
-        """Tell that what the model was asked for this plan came to nothing."""
-        for call in running.io.made:
-            self._on_refused_call(call)
+    def _withhold_unused(self) -> None:
+        """Tell which calls made for this prompt came to nothing: no summary that is shown holds their words."""
+        texts = {entry.message.content for entry in self._log.entries if entry.summary}
+        named = {each.call for each in self._summaries if each.call is not None and each.text in texts}
+        for running in self._strategies:
+            for call in running.io.unused(named):
+                self._on_refused_call(call)
 
     def _trigger(self, running: _Running) -> Trigger:
         used = self._used(self._log)

@@ -1,6 +1,6 @@
 """What a strategy may use beyond the view: the recorded policy, the episode's files, the tokenizer's count."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from typing import Protocol
 
 from tumbler.contracts.agent import Reply
@@ -42,6 +42,8 @@ class PipelineIO:
         self._replies = replies
         self.made: list[int] = []
         """The calls made since this was last cleared."""
+        self._quoted: dict[int, set[int]] = {}
+        """Call → those before it whose words its prompt held."""
 
     async def model(
         self,
@@ -58,9 +60,19 @@ class PipelineIO:
         reply = await self._model(messages, agent_id=agent_id, max_tokens=max_tokens, trainable=trainable)
         # What the policy thinks before it speaks is not what it says.
         _, text, _ = split_thinking(reply.text)
+        asked = "\n".join(message.content for message in messages)
+        self._quoted[reply.chunk] = {each for each in self.made if _holds(asked, self._replies[each])}
         self._replies[reply.chunk] = text
         self.made.append(reply.chunk)
         return StrategyReply(text=text, call=reply.chunk, finish_reason=reply.finish_reason)
+
+    def unused(self, named: Collection[int]) -> list[int]:
+        """Return which of the calls made have their words neither in what is `named` nor in what led to it."""
+        used = set(named)
+        for call in reversed(self.made):
+            if call in used:
+                used |= self._quoted[call]
+        return [call for call in self.made if call not in used]
 
     @property
     def files(self) -> EpisodeFiles:
@@ -70,3 +82,7 @@ class PipelineIO:
     def count(self, text: str) -> int:
         """Return how many tokens the served tokenizer makes of the text."""
         return self._counter.text(text)
+
+
+def _holds(prompt: str, reply: str) -> bool:
+    return bool(reply.strip()) and reply.strip() in prompt

@@ -36,7 +36,8 @@ def recite(view: View, budget: Budget, text: str, *, merge: bool = True) -> tupl
     """
     if not view.entries or any(exchange.open for exchange in view.exchanges()):
         return ()
-    if budget.used + counter(view)(text) > budget.limit:
+    count = counter(view)
+    if budget.used + count(f"\n\n{text}") + _frame(view, count) > budget.limit:
         return ()
     if not merge:
         return (Append(message=Message(role="user", content=text), volatile=True),)
@@ -44,6 +45,12 @@ def recite(view: View, budget: Budget, text: str, *, merge: bool = True) -> tupl
     if not _takes_text(newest):
         return (Append(message=Message(role="user", content=text)),)
     return (Replace(id=newest.id, content=f"{newest.message.content}\n\n{text}", reason="recital"),)
+
+
+def _frame(view: View, count: Callable[[str], int]) -> int:
+    """Return the tokens that a template puts around a user's message, as those in view show it."""
+    users = (entry for entry in view.entries if entry.message.role == "user")
+    return max((entry.tokens - count(entry.message.content) for entry in users), default=0)
 
 
 def _takes_text(entry: LogEntry) -> bool:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,10 @@ class HuggingFaceTokenizer:
         self._context_length = _context_length(folder, self._tokenizer)
         self._fingerprint = _fingerprint(self._tokenizer)
         self._end_of_turn = self._find_end_of_turn(folder)
-        self._control_tokens = _control_tokens(self._tokenizer)
+        self._unmarked = self._find_unmarked()
+        self._control_tokens = (*_special_tokens(self._tokenizer), *self._unmarked)
+        breaks = (f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in self._unmarked)
+        self._breaks = re.compile("|".join(breaks)) if self._unmarked else None
 
     @property
     def fingerprint(self) -> str:
@@ -58,12 +63,14 @@ class HuggingFaceTokenizer:
 
     @property
     def control_tokens(self) -> Sequence[str]:
-        """Return how the special tokens are spelt."""
+        """Return how the tokens are spelt that the tokenizer calls special, or that the template frames turns with."""
         return self._control_tokens
 
     def encode_plain(self, text: str) -> list[int]:
         """Return the ids of the text, special tokens in it as the words that spell them."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        pieces = [text] if self._breaks is None else self._breaks.split(text)
+        encoded = (self._tokenizer.encode(each, add_special_tokens=False, split_special_tokens=True) for each in pieces)
+        return list(chain.from_iterable(encoded))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of the ids without control tokens."""
@@ -77,6 +84,16 @@ class HuggingFaceTokenizer:
             conversation, tokenize=False, add_generation_prompt=add_generation_prompt
         )
         return str(rendered)
+
+    def _find_unmarked(self) -> tuple[str, ...]:
+        """Return the added tokens that frame turns although the tokenizer does not call them special."""
+        asked, answered = Message(role="user", content="question"), Message(role="assistant", content="answer")
+        try:
+            frame = self.render([asked, answered, asked], add_generation_prompt=True)
+        except Exception:  # noqa: BLE001  # a template is a program that raises what it likes
+            frame = self.render([asked], add_generation_prompt=True)
+        added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if not token.special)
+        return tuple(token for token in added if len(token) > 1 and token in frame)
 
     def _find_end_of_turn(self, folder: Path) -> int:
         messages = [Message(role="user", content="hello"), Message(role="assistant", content=_PROBE)]
@@ -120,6 +137,6 @@ def _fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
     return tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added]))

@@ -1,0 +1,1 @@
+"""mini-SWE-agent: a short loop around a shell, from PyPI."""

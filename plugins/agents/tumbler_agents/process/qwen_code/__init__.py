@@ -1,0 +1,1 @@
+"""Qwen Code: a coding agent for the terminal, from npm."""
