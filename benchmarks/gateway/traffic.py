@@ -1,6 +1,7 @@
 """What is sent, and a client that costs little: raw requests over connections that are kept."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -8,7 +9,11 @@ from urllib.parse import urlsplit
 
 __all__ = ["BODIES", "PATHS", "load", "raw"]
 
+NUMBER = "call 00000000"
+"""What a body may hold to differ in each call: the number takes the place of the noughts."""
+
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+_NUMBERS = itertools.count()
 _TOOLS = [
     {"type": "function", "function": {"name": name, "description": "A tool. " * 20, "parameters": {"type": "object"}}}
     for name in ("shell", "read", "write", "edit", "search")
@@ -29,10 +34,17 @@ def _chat(turns: int, **fields: object) -> dict[str, object]:
     return {"model": "policy", "messages": _conversation(turns), "tools": _TOOLS, **fields}
 
 
+def _with_news(body: dict[str, object]) -> dict[str, object]:
+    """Return a body whose conversation ends with a call and a result that no request before had."""
+    news = json.dumps(_conversation(1)[1:]).replace("cat file-0", NUMBER)
+    return {**body, "messages": [*_conversation(50), *json.loads(news)]}
+
+
 BODIES: Mapping[str, tuple[str, dict[str, object]]] = {
     "chat, one message": ("chat", _chat(0)),
     "chat, 10 turns": ("chat", _chat(10)),
     "chat, 50 turns": ("chat", _chat(50)),
+    "chat, 50 turns and a new one": ("chat", _with_news(_chat(50))),
     "chat, streamed": ("chat", _chat(0, stream=True)),
     "responses": ("responses", {"model": "policy", "input": "Do the task. " * 10}),
     "messages": ("messages", {"model": "policy", "max_tokens": 9, "messages": _conversation(0)}),
@@ -65,8 +77,9 @@ async def load(url: str, request: bytes, *, connections: int, calls: int) -> tup
     async def connection() -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         for _ in range(calls // connections):
+            numbered = _numbered(request, next(_NUMBERS))
             began = time.perf_counter()
-            writer.write(request)
+            writer.write(numbered)
             await _answer(reader)
             took.append(time.perf_counter() - began)
         writer.close()
@@ -74,6 +87,11 @@ async def load(url: str, request: bytes, *, connections: int, calls: int) -> tup
     began = time.perf_counter()
     await asyncio.gather(*(connection() for _ in range(connections)))
     return took, time.perf_counter() - began
+
+
+def _numbered(request: bytes, number: int) -> bytes:
+    mark = NUMBER.encode()
+    return request.replace(mark, b"call %08d" % number) if mark in request else request
 
 
 async def _answer(reader: asyncio.StreamReader) -> None:

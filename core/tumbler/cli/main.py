@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write a run's trajectories as ATIF, ChatML or ShareGPT",
     "import-atif": "turn ATIF documents into a file of trajectories",
     "report": "write the report of a finished run",
+    "gateway": "serve a model to any agent through the common chat APIs, and record it",
     "sandbox": "serve sandboxes, run commands in them, and list, copy, remove and check them",
     "doctor": "tell what works on this machine, and how to get the rest",
     "new-plugin": "write a plugin package that passes its tests",

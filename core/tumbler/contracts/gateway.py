@@ -1,14 +1,14 @@
 """What a model gateway is: a local server of chat APIs that lets any program speak to a recorded policy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from tumbler.contracts.agent import EpisodeModel, NotingTools
-from tumbler.contracts.inference import TextTokenizer
+from tumbler.contracts.inference import InferenceBackend, Sampling, TextTokenizer
 
-__all__ = ["Endpoint", "GatewayCall", "GatewaySession", "ModelGateway"]
+__all__ = ["Endpoint", "GatewayCall", "GatewayService", "GatewaySession", "ModelGateway", "UpstreamServer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,4 +72,50 @@ class ModelGateway(Protocol):
 
     async def close(self) -> None:
         """End all sessions and stop listening."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamServer:
+    """A model that another server offers, through OpenAI's chat completions."""
+
+    url: str
+    """Up to and with the version, such as http://127.0.0.1:8000/v1."""
+    model: str
+    """The model's name at that server."""
+    api_key: str | None = None
+    context_length: int = 32768
+    """The longest conversation and reply, in tokens."""
+
+
+@runtime_checkable
+class GatewayService(Protocol):
+    """Optional: a gateway that serves a model by itself, without a run, to agents that are started by hand."""
+
+    async def serve(
+        self,
+        source: InferenceBackend | UpstreamServer,
+        *,
+        folder: Path,
+        sessions: Sequence[str],
+        sampling: Sampling,
+        admin: str | None = None,
+        on_ready: Callable[[Mapping[str, Endpoint]], None],
+    ) -> None:
+        """Serve until the task is cancelled or the process gets SIGTERM or SIGINT.
+
+        Calls are written as they come, so that nothing of them is lost with the process; at the end all sessions are
+        ended, and their files finished.
+
+        Args:
+            source: who answers; an inference backend that is started, and is left to the caller to close.
+            folder: where the sessions are kept, in files of their names.
+            sessions: the names of the sessions that are opened at once.
+            sampling: how replies are sampled; of a served model's, `max_tokens` alone counts.
+            admin: who sends it as a bearer token may open and end sessions at /sessions; None for nobody.
+            on_ready: told where each of the sessions is reached, by name, once they are served.
+
+        Raises:
+            RunError: the address cannot be listened on, or a session's name or file cannot be used.
+        """
         ...

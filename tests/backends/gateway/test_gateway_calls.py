@@ -191,6 +191,22 @@ async def test_a_body_over_the_bound_is_refused_whether_its_length_is_told_or_no
         assert (await client.chat("x")).status_code == 200
 
 
+async def test_a_body_that_does_not_arrive_is_given_up():
+    async with running(read_seconds=0.2) as bench:
+        client = await bench.open(Policy())
+        host, port = client.endpoint.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.endpoint.secret}\r\n"
+        writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert answer.startswith(b"HTTP/1.1 408")
+        writer.close()
+        await writer.wait_closed()
+        assert (await client.chat("Hi")).status_code == 200
+        statuses = [call.status for call in await bench.gateway.end(client.endpoint)]
+        assert statuses == [408, 200]
+
+
 async def test_half_a_surrogate_pair_is_replaced(bench):
     policy = Policy()
     client = await bench.open(policy)

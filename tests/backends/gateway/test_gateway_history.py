@@ -160,7 +160,7 @@ def test_of_two_replies_that_look_the_same_the_one_at_its_place_is_taken():
     history = History(dialect("hermes"))
     first, second = (ChatMessage(role="user", content=each) for each in ("first", "second"))
     for question, text in ((first, " same "), (second, "same\n")):
-        history.remember(history.prompt([question], ()), reply(text, "same"), whole=True)
+        history.remember(history.prompt([question], ()), reply(text, "same"), agent="main", whole=True)
     echo = ChatMessage(role="assistant", content="same")
     for question, text in ((first, " same "), (second, "same\n")):
         prompt = history.prompt([question, echo], ())
@@ -172,17 +172,25 @@ def test_of_two_replies_at_one_place_the_one_with_the_ids_is_taken():
     question = ChatMessage(role="user", content="go")
     calls = [ChatCall(id=identity, name="look", arguments={}) for identity in ("a", "b", "c")]
     for call in calls:
-        history.remember(history.prompt([question], ()), reply(f"raw {call.id}", "", call), whole=True)
+        history.remember(history.prompt([question], ()), reply(f"raw {call.id}", "", call), agent="main", whole=True)
     for call in calls:
         echo = ChatMessage(role="assistant", calls=(call,))
         assert history.prompt([question, echo], ()).messages[1].content == f"raw {call.id}"
+
+
+def test_an_echo_that_was_known_is_of_the_latest_of_equal_replies():
+    history = History(dialect("hermes"))
+    question, echo = ChatMessage(role="user", content="go"), ChatMessage(role="assistant", content="same")
+    for text in (" same ", "same\n"):
+        history.remember(history.prompt([question], ()), reply(text, "same"), agent="main", whole=True)
+        assert history.prompt([question, echo], ()).messages[1].content == text
 
 
 def test_the_order_of_tools_is_part_of_the_prompt():
     history = History(dialect("hermes"))
     one, two = (ToolSpec(name=name, description="") for name in ("one", "two"))
     question = ChatMessage(role="user", content="go")
-    history.remember(history.prompt([question], (one, two)), reply("raw", "raw"), whole=True)
+    history.remember(history.prompt([question], (one, two)), reply("raw", "raw"), agent="main", whole=True)
     echo = ChatMessage(role="assistant", content="raw")
     assert history.prompt([question, echo], (one, two)).cause is None
     assert history.prompt([question, echo], (two, one)).cause == "tools"

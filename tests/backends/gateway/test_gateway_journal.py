@@ -106,3 +106,53 @@ async def test_a_file_that_cannot_be_replayed_is_told_at_the_start(tmp_path, con
 def test_recording_a_replay_is_refused(tmp_path):
     with pytest.raises(ValueError, match="exclude each other"):
         GatewaySettings(record=tmp_path / "a", replay=tmp_path / "b")
+
+
+async def test_agents_side_by_side_may_come_in_another_order_than_they_did(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    count = iter(range(100))
+
+    async def all_of(client, names: str) -> dict[str, list[str]]:
+        """Make two calls for each name, in turns; in the second the first one's answer is repeated, ids and all."""
+        said = {name: [] for name in names}
+        for _ in range(2):
+            for name in names:
+                question = [{"role": "user", "content": name}, *said[name]]
+                response = await client.post("/v1/responses", {"model": "m", "input": question})
+                assert response.status_code == 200, response.text
+                said[name] += response.json()["output"]
+        return {name: [item["content"][0]["text"] for item in items] for name, items in said.items()}
+
+    async with running(record=path) as bench:
+        recorded = await all_of(await bench.open(Policy(lambda messages: f"answer {next(count)}")), "abc")
+    for order in ("cab", "bca"):
+        async with running(replay=path) as bench:
+            assert await all_of(await bench.open(Policy()), order) == recorded
+
+
+async def test_equal_requests_get_their_answers_in_the_order_of_the_record(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    count = iter(range(100))
+    async with running(record=path) as bench:
+        client = await bench.open(Policy(lambda messages: f"answer {next(count)}"))
+        recorded = [(await client.say("Again."))["content"] for _ in range(3)]
+    async with running(replay=path) as bench:
+        client = await bench.open(Policy())
+        assert [(await client.say("Again."))["content"] for _ in range(3)] == recorded
+        assert (await client.chat("Again.")).status_code == 400
+
+
+async def test_line_separators_of_unicode_end_no_recorded_call(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    words = "one\u2028two\u2029three\x85four\x1efive\x0csix"
+    async with running(record=path) as bench:
+        await (await bench.open(Policy(lambda messages: words))).say(words)
+    async with running(replay=path) as bench:
+        assert (await (await bench.open(Policy())).say(words))["content"] == words
+
+
+async def test_a_call_that_was_not_written_whole_is_none(recorded):
+    path, _ = recorded
+    path.write_text(path.read_text() + '{"session": "third", "numb')
+    async with running(replay=path) as bench:
+        assert (await (await bench.open(Policy(), name="second")).say("Hello."))["content"] == "other"

@@ -18,6 +18,7 @@ from tumbler.dialects import dialect
 from tumbler.errors import RunFolderError
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference
 from tumbler.trajectory import trajectory_from_json, verify_trajectory
+from tumbler_backends.gateway.gateway import HttpGateway
 from tumbler_backends.gateway.settings import GatewaySettings
 from tumbler_backends.gateway.standalone.service import SessionRequest, StandaloneGateway
 from tumbler_backends.gateway.standalone.sources import PolicySessions, ServedSessions
@@ -46,9 +47,7 @@ class Served:
 async def serving(source, folder, *sessions, admin=ADMIN) -> AsyncIterator[tuple[dict, asyncio.Future]]:
     """Serve until the block ends; yield the endpoints of the sessions, and the service's task."""
     ready: asyncio.Future[dict] = asyncio.get_running_loop().create_future()
-    service = StandaloneGateway(
-        GatewaySettings(unix_socket=False), source, folder, admin=None if admin is None else SecretStr(admin)
-    )
+    service = StandaloneGateway(HttpGateway(GatewaySettings(unix_socket=False)), source, folder, admin=admin)
     task = asyncio.ensure_future(service.serve(sessions, on_ready=lambda found: ready.set_result(dict(found))))
     await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
     if task.done():
@@ -88,7 +87,7 @@ async def test_a_policys_sessions_are_kept_as_trajectories(tmp_path):
     assert [chunk.text for chunk in trajectory.chunks] == ["reply 1", "reply 2", "reply 3"]
     assert (len(trajectory.segments), trajectory.status) == (1, "dropped")
     assert inference.released == ["mine/0"]
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.calls.jsonl", "mine.jsonl"]
 
 
 async def test_the_policys_context_bounds_the_reply_before_it_overflows(tmp_path):
@@ -115,8 +114,9 @@ async def test_sessions_are_opened_listed_and_ended_over_http(tmp_path):
             assert (await admin.get("/sessions")).json() == {"sessions": ["first", "second"]}
             ended = (await admin.delete("/sessions/second")).json()
             assert ended["calls"] == [{"api": "chat-completions", "status": 200, "chunk": 0, "error": ""}]
-            assert ended["file"] == str(tmp_path / "second.jsonl")
-            assert (tmp_path / "second.jsonl").exists()
+            files = [tmp_path / "second.jsonl", tmp_path / "second.calls.jsonl"]
+            assert ended["files"] == [str(file) for file in files]
+            assert all(file.exists() for file in files)
             assert (await admin.delete("/sessions/second")).status_code == 404
             again = await admin.post("/sessions", json={"name": "second"})
             assert (again.status_code, "already" in again.text) == (409, True)
@@ -134,6 +134,7 @@ async def test_sessions_that_cannot_be_opened_are_refused(tmp_path, body):
         assert (await admin.post("/sessions", content=b"{")).status_code == 400
         taken = {"name": "other", "secret": endpoints["first"].secret}
         assert (await admin.post("/sessions", json=taken)).status_code == 409
+        assert not list(tmp_path.glob("other*"))
         assert (await admin.put("/sessions", json=body)).status_code == 405
 
 
@@ -161,7 +162,7 @@ async def test_a_served_models_calls_are_kept_as_they_come(tmp_path):
         bodies = [chat_body("Go.", max_tokens=9), chat_body("Go.", tool_choice="none"), chat_body("Go.")]
         answers = [(await http.post("/v1/chat/completions", json=body)).json() for body in bodies]
         count = await http.post("/v1/messages/count_tokens", json=chat_body("Go."))
-        lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (tmp_path / "s.calls.jsonl").read_text().splitlines()]
     assert [each["max_tokens"] for each in model.asked] == [9, 50, 50]
     assert count.json() == {"input_tokens": 42}
     ids = {answer["choices"][0]["message"]["tool_calls"][0]["id"] for answer in answers}
@@ -169,12 +170,14 @@ async def test_a_served_models_calls_are_kept_as_they_come(tmp_path):
     assert [line["reply"]["content"] for line in lines] == ["served"] * 3
 
 
-async def test_a_session_is_not_kept_over_another(tmp_path):
-    (tmp_path / "s.jsonl").write_text("earlier")
-    with pytest.raises(RunFolderError, match="choose another name"):
+@pytest.mark.parametrize("file", ["s.jsonl", "s.calls.jsonl"])
+async def test_a_session_is_not_kept_over_another(tmp_path, file):
+    earlier = tmp_path / file
+    earlier.write_text("earlier")
+    with pytest.raises(RunFolderError, match=f"choose another name, or move .*{file}"):
         async with serving(policy_sessions(), tmp_path, SessionRequest(name="s")):
             pass
-    assert (tmp_path / "s.jsonl").read_text() == "earlier"
+    assert earlier.read_text() == "earlier"
 
 
 async def test_a_signal_ends_the_service_in_order(tmp_path):

@@ -15,7 +15,7 @@ class Call:
     """One call of a session."""
 
     number: int
-    """Counts the session's calls, from 0."""
+    """Counts the session's calls, from 0; in a replay, as they were counted when they were recorded."""
     api: str
     body: JSONObject
     """The request as the client sent it."""

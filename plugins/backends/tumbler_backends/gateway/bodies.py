@@ -6,21 +6,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
 from tumbler.contracts.values import JSON, JSONObject
+from tumbler_backends.gateway.seen import SeenBodies
 from tumbler_backends.gateway.wire.format import BadRequest
 
-__all__ = ["read_body"]
+__all__ = ["read_body", "seen_bodies"]
 
 _DEEPEST: Final = 200
 """How deep values may be nested; far below what makes a JSON library run out of stack."""
 
 
-def read_body(body: bytes) -> JSONObject:
-    """Return the object that a body holds; raise `BadRequest` if it holds none.
+def seen_bodies() -> SeenBodies:
+    """Return what remembers the bodies of one session."""
+    return SeenBodies(_DECODER, _accept)
+
+
+def read_body(body: bytes, seen: SeenBodies | None = None) -> JSONObject:
+    """Return the object that a body holds; raise `BadRequest` if it holds none. `seen` knows parts that came before.
 
     Half of a surrogate pair, which clients make when they cut text in the middle of a character, becomes U+FFFD.
     """
     try:
-        value = _DECODER.decode(body.decode())
+        text = body.decode()
+        known = None if seen is None else seen.read(text)
+        value = _DECODER.decode(text) if known is None else known
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
@@ -29,22 +37,30 @@ def read_body(body: bytes) -> JSONObject:
         raise BadRequest(f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadRequest("the body must be a JSON object")
-    _require_shallow(value)
-    # Only an escape can bring half a pair, since UTF-8 has none.
-    if b"\\ud" in body or b"\\uD" in body:
-        return {_whole(key): _each(_whole, each) for key, each in value.items()}
-    return value
+    if known is not None:
+        return known
+    accepted = _accept(value, text)
+    assert isinstance(accepted, dict)
+    return accepted
 
 
-def _require_shallow(value: dict[str, object]) -> None:
+def _accept(value: JSON, text: str) -> JSON:
+    """Return a value that can be passed on; `text` is what it was parsed from."""
+    if isinstance(value, dict | list):
+        _require_shallow(value)
+    # Only an escape can bring half of a surrogate pair, since UTF-8 has none.
+    return _each(_whole, value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _require_shallow(value: dict[str, JSON] | list[JSON]) -> None:
     """Refuse what is nested too deep. Level by level, it takes no stack, and little time for wide bodies."""
-    level: list[dict[str, object] | list[object]] = [value]
+    level: list[dict[str, JSON] | list[JSON]] = [value]
     for _ in range(_DEEPEST):
         level = [
             item
             for each in level
             for item in (each.values() if isinstance(each, dict) else each)
-            if type(item) is dict or type(item) is list
+            if isinstance(item, dict | list)
         ]
         if not level:
             return

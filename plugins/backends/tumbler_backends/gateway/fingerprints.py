@@ -1,13 +1,13 @@
 """Digests of structured messages, equal where JSON says that they are; knows no session."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from tumbler.contracts.chat import ChatMessage
 from tumbler.contracts.values import JSON, ToolSpec
 
-__all__ = ["after", "digest", "of_message", "of_tools", "prefixes"]
+__all__ = ["after", "digest", "of_head", "of_message", "of_tools"]
 
 _SIZE = 16
 
@@ -25,6 +25,11 @@ def of_message(message: ChatMessage) -> bytes:
     return digest(f"{head}{message.content}{message.thinking}{calls}".encode(errors="surrogatepass"))
 
 
+def of_head(contents: Sequence[str]) -> bytes:
+    """Return the digest of the system messages that a conversation begins with."""
+    return digest(_written(list(contents)).encode())
+
+
 def of_tools(tools: Sequence[ToolSpec]) -> bytes:
     """Return the digest of a list of tools, their order included: the prompt has it too."""
     described: JSON = [[tool.name, tool.description, _plain(tool.parameters)] for tool in tools]
@@ -34,15 +39,6 @@ def of_tools(tools: Sequence[ToolSpec]) -> bytes:
 def after(prefix: bytes, message: bytes) -> bytes:
     """Return the digest of a conversation that ends with a message."""
     return digest(prefix + message)
-
-
-def prefixes(messages: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the digest of what comes before each of the messages, and of all of them at last."""
-    prefix = digest(b"")
-    yield prefix
-    for message in messages:
-        prefix = after(prefix, message)
-        yield prefix
 
 
 def _written(value: JSON) -> str:

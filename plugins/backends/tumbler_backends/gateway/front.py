@@ -1,5 +1,6 @@
 """Requests over HTTP: which API, whose session, and how its answer goes back; knows no policy."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -72,8 +73,8 @@ class Front:
         headers = _headers(request)
         session = self._sessions.find(wire.secret(headers))
         try:
-            raw = await _body(request)
-            body = read_body(raw)
+            raw = await _body(request, self._settings.read_seconds)
+            body = read_body(raw, session.bodies)
             asked = wire.read(body, headers)
             flight = session.begin(wire, asked, body, Sent.of(wire.path, headers, raw))
         except Exception as error:
@@ -89,7 +90,7 @@ class Front:
         headers = _headers(request)
         session = self._sessions.find(wire.secret(headers))
         try:
-            asked = wire.read(read_body(await _body(request)), headers)
+            asked = wire.read(read_body(await _body(request, self._settings.read_seconds), session.bodies), headers)
             count = await session.terms.answerer.count(asked)
         except Exception as error:
             raise refusal(error, session=session.terms.name) from error
@@ -139,9 +140,13 @@ def json_response(value: JSON, *, status: int = 200, headers: Mapping[str, str] 
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.Request, seconds: float) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError as error:
+        message = f"the body did not arrive within {seconds:g} s"
+        raise Refused(408, "invalid_request_error", message, headers={"connection": "close"}) from error
     except web.HTTPRequestEntityTooLarge as error:
         raise Refused(413, "request_too_large", f"the body is too large: {error.text}") from error
     except web.RequestPayloadError as error:

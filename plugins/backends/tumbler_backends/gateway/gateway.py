@@ -1,21 +1,25 @@
 """The gateway as a component: it listens, and opens and ends sessions."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tumbler.contracts.gateway import Endpoint, GatewayCall, GatewaySession
+from tumbler.contracts.gateway import Endpoint, GatewayCall, GatewaySession, UpstreamServer
+from tumbler.contracts.inference import InferenceBackend, Sampling
 from tumbler.dialects import dialect
 from tumbler.errors import ContractError, RunError
 from tumbler_backends.gateway.answering import Answerer
 from tumbler_backends.gateway.apis import APIS
 from tumbler_backends.gateway.front import Front, Handler
-from tumbler_backends.gateway.journal import Journal, Recording, Replay
+from tumbler_backends.gateway.journal import Journal
 from tumbler_backends.gateway.listening import Listener
 from tumbler_backends.gateway.policy import PolicyAnswerer
+from tumbler_backends.gateway.replay import Recording, Replay
 from tumbler_backends.gateway.session import LiveSession, Terms
 from tumbler_backends.gateway.sessions import Sessions
 from tumbler_backends.gateway.settings import GatewaySettings
+from tumbler_backends.gateway.standalone.service import StandaloneGateway, named
+from tumbler_backends.gateway.standalone.sources import session_source
 
 __all__ = ["HttpGateway"]
 
@@ -91,14 +95,36 @@ class HttpGateway:
         secret: str | None = None,
         journal: Journal | None = None,
     ) -> Endpoint:
-        """Begin a session that anything answers, with a given secret or a new one, and a file of its own or none."""
+        """Begin a session that anything answers, with a given secret or a new one; `journal` is its own, if any."""
         url, socket = self._address()
         secret = secret or secrets.token_urlsafe(_SECRET_BYTES)
-        if self._recording is not None:
-            answerer = Replay(self._recording.take(name), answerer)
-        terms = Terms(name=name, secret=secret, answerer=answerer, calls=calls)
-        self._sessions.add(LiveSession(terms, self._settings, journal or self._journal))
+        replay = None if self._recording is None else Replay(self._recording.take(name), answerer)
+        terms = Terms(
+            name=name,
+            secret=secret,
+            answerer=replay or answerer,
+            calls=calls,
+            journals=[each for each in (journal, self._journal) if each is not None],
+            number=None if replay is None else replay.number,
+        )
+        self._sessions.add(LiveSession(terms, self._settings))
         return Endpoint(url=url, secret=secret, socket=socket, model=self._settings.model)
+
+    async def serve(
+        self,
+        source: InferenceBackend | UpstreamServer,
+        *,
+        folder: Path,
+        sessions: Sequence[str],
+        sampling: Sampling,
+        admin: str | None = None,
+        on_ready: Callable[[Mapping[str, Endpoint]], None],
+    ) -> None:
+        """Serve a model until told to stop; see `tumbler.contracts.gateway.GatewayService.serve`."""
+        asked = [named(name) for name in sessions]
+        client_temperature = self._settings.client_temperature
+        async with session_source(source, self._dialect, sampling, client_temperature=client_temperature) as opened:
+            await StandaloneGateway(self, opened, folder, admin=admin).serve(asked, on_ready=on_ready)
 
     def mount(self, path: str, handler: Handler) -> None:
         """Serve requests below a path of one word with `handler`; call it before `start`."""

@@ -6,16 +6,29 @@ from what a client echoes. An echo that differs is rendered as it came: the conv
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
 
 from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect
 from tumbler.contracts.values import Message, ToolSpec
 from tumbler_backends.gateway import fingerprints
+from tumbler_backends.gateway.agents import Agents, Traces
+from tumbler_backends.gateway.conversations import Conversations, Given, Said, runs
 
-__all__ = ["History", "Prompt"]
+__all__ = ["Answered", "History", "Prompt"]
 
-_Known: TypeAlias = "_Given | None"
+_MOST_OFFERS: Final = 64
+"""Lists of tools, and system messages with them, that are kept as they are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a call of the policy brought, as the client tells it."""
+
+    call_id: str
+    """The id that the call was given here."""
+    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +42,9 @@ class Prompt:
     """The digest of the structured conversation: where the reply will stand."""
     tools: bytes
     """The digest of the tools on offer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Given:
-    """A reply of this session."""
-
-    place: bytes
-    text: str
-    call_ids: tuple[str, ...]
-    tools: bytes
+    steps: Sequence[Said]
+    traces: Traces
+    """Whose conversation it may be."""
 
 
 class History:
@@ -47,95 +53,114 @@ class History:
     def __init__(self, dialect: Dialect) -> None:
         """Start with nothing said."""
         self._dialect = dialect
-        self._replies: dict[bytes, list[_Given]] = {}
+        self._agents = Agents()
+        self._conversations = Conversations()
+        self._replies: dict[bytes, list[Given]] = {}
         self._places: set[bytes] = set()
+        self._offers: dict[tuple[int, ...], tuple[Sequence[ToolSpec], bytes]] = {}
+        self._systems: dict[tuple[tuple[str, ...], bytes], tuple[bytes, tuple[Message, ...]]] = {}
 
     def prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Prompt:
         """Return a request's conversation in the policy's own words."""
-        head, rest = _split(messages)
-        digests = [fingerprints.of_message(message) for message in rest]
-        *places, end = fingerprints.prefixes([_of_head(head), *digests])
-        known = [
-            self._find(digest, place, message) if message.role == "assistant" else None
-            for digest, place, message in zip(digests, places[1:], rest, strict=True)
-        ]
-        offered = fingerprints.of_tools(tools)
+        contents = tuple(each.content for each in takewhile(lambda each: each.role == "system", messages))
+        offered = self._of_tools(tools)
+        head, system = self._system(contents, tools, offered)
+        steps = self._conversations.walk(head, messages[len(contents) :])
+        echoes = [step for step in steps if step.of_assistant]
+        for step in echoes:
+            self._find(step)
+        last = next((step for step in reversed(echoes) if step.given is not None), None)
+        at_place = next(
+            (step.given for step in reversed(echoes) if step.given and step.given.place == step.place), None
+        )
         return Prompt(
-            messages=tuple(self._flatten(head, _with_names(rest), known, tools)),
-            cause=self._cause(rest, places[1:], known, offered),
-            place=end,
+            messages=(*system, *self._written(steps)),
+            cause=self._cause(echoes, None if last is None else last.given, offered),
+            place=steps[-1].end if steps else head,
             tools=offered,
+            steps=steps,
+            traces=Traces(
+                kind=(head, offered),
+                goes_on=None if at_place is None else at_place.agent,
+                quotes=None if last is None or last.given is None else last.given.agent,
+            ),
         )
 
-    def remember(self, prompt: Prompt, reply: ChatReply, *, whole: bool) -> None:
+    def agent(self, prompt: Prompt) -> str:
+        """Return whose conversation it is: that of an agent known by now, or of a new one."""
+        return self._agents.whose(prompt.traces)
+
+    def answers(self, prompt: Prompt) -> Sequence[Answered]:
+        """Return what the conversation tells of calls; nothing is told twice."""
+        new = list(takewhile(lambda step: not step.told, reversed(prompt.steps)))
+        for step in new:
+            step.told = True
+        return [_answer(step) for step in reversed(new) if step.message.role == "tool"]
+
+    def remember(self, prompt: Prompt, reply: ChatReply, *, agent: str, whole: bool) -> None:
         """Keep a reply as it was sampled; one that the client got only in part is its words no more when it returns."""
         self._places.add(prompt.place)
         if whole:
-            given = _Given(
+            given = Given(
                 place=prompt.place,
-                text=reply.text,
+                message=Message(role="assistant", content=reply.text),
                 call_ids=tuple(call.id for call in reply.message.calls),
                 tools=prompt.tools,
+                agent=agent,
             )
             self._replies.setdefault(fingerprints.of_message(reply.message), []).append(given)
 
-    def _find(self, digest: bytes, place: bytes, message: ChatMessage) -> _Known:
-        """Return the reply that a message echoes: best the one at its place with its ids, else the latest."""
-        candidates = self._replies.get(digest, ())
-        ids = tuple(call.id for call in message.calls)
-        return max(reversed(candidates), key=lambda given: (given.place == place, given.call_ids == ids), default=None)
+    def _find(self, step: Said) -> None:
+        """Note the reply that a message echoes: best the one at its place with its ids, else the latest."""
+        candidates = self._replies.get(step.digest, ())
+        if len(candidates) == step.candidates:
+            return
+        ids = tuple(call.id for call in step.message.calls)
+        step.candidates = len(candidates)
+        step.given = max(reversed(candidates), key=lambda given: (given.place == step.place, given.call_ids == ids))
+        step.written = (step.given.message,)
 
-    def _cause(
-        self, messages: Sequence[ChatMessage], places: Sequence[bytes], known: Sequence[_Known], tools: bytes
-    ) -> str | None:
-        echoes = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        answered = [index for index in echoes if places[index] in self._places]
+    def _cause(self, echoes: Sequence[Said], last: Given | None, tools: bytes) -> str | None:
+        answered = next((step for step in reversed(echoes) if step.place in self._places), None)
         # Drift further back was met, and told, when the prompt before this one was made.
-        if answered and known[answered[-1]] is None:
+        if answered is not None and answered.given is None:
             return "drift"
-        last = next((known[index] for index in reversed(echoes) if known[index] is not None), None)
         return "tools" if last is not None and last.tools != tools else None
 
-    def _flatten(
-        self,
-        head: Sequence[ChatMessage],
-        messages: Sequence[ChatMessage],
-        known: Sequence[_Known],
-        tools: Sequence[ToolSpec],
-    ) -> Iterator[Message]:
-        system = self._dialect.system("\n\n".join(message.content for message in head), tools)
-        if system:
-            yield Message(role="system", content=system)
-        said: list[ChatMessage] = []
-        for message, given in zip(messages, known, strict=True):
-            if given is None:
-                said.append(message)
-                continue
-            yield from self._dialect.merge(said)
-            said = []
-            yield Message(role="assistant", content=given.text)
-        yield from self._dialect.merge(said)
+    def _of_tools(self, tools: Sequence[ToolSpec]) -> bytes:
+        key = tuple(map(id, tools))
+        if key not in self._offers:
+            if len(self._offers) >= _MOST_OFFERS:
+                self._offers.clear()
+            # The tools are kept, lest others get their identities.
+            self._offers[key] = tuple(tools), fingerprints.of_tools(tools)
+        return self._offers[key][1]
+
+    def _system(
+        self, contents: tuple[str, ...], tools: Sequence[ToolSpec], offered: bytes
+    ) -> tuple[bytes, tuple[Message, ...]]:
+        """Return the digest of the system messages, and what the policy reads of them and the tools."""
+        key = contents, offered
+        if key not in self._systems:
+            if len(self._systems) >= _MOST_OFFERS:
+                self._systems.clear()
+            text = self._dialect.system("\n\n".join(contents), tools)
+            written = (Message(role="system", content=text),) if text else ()
+            self._systems[key] = fingerprints.of_head(contents), written
+        return self._systems[key]
+
+    def _written(self, steps: Sequence[Said]) -> Iterator[Message]:
+        for step, run in runs(steps):
+            if step.written is None:
+                step.written = tuple(self._dialect.merge([each.message for each in run]))
+            yield from step.written
 
 
-def _of_head(head: Sequence[ChatMessage]) -> bytes:
-    return fingerprints.digest(b"".join(fingerprints.of_message(message) for message in head))
-
-
-def _split(messages: Sequence[ChatMessage]) -> tuple[Sequence[ChatMessage], Sequence[ChatMessage]]:
-    """Return the system messages at the beginning, and the others; templates take no system message further on."""
-    count = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
-    rest = [replace(each, role="user") if each.role == "system" else each for each in messages[count:]]
-    return messages[:count], rest
-
-
-def _with_names(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """Return the messages with the tools' names in their answers, which most APIs leave out."""
-    names: dict[str, str] = {}
-    named = []
-    for message in messages:
-        names.update({call.id: call.name for call in message.calls})
-        if message.role == "tool" and message.name is None and message.call_id in names:
-            named.append(replace(message, name=names[message.call_id]))
-        else:
-            named.append(message)
-    return named
+def _answer(step: Said) -> Answered:
+    """Return what a tool's answer tells, by the id that the call was given here."""
+    caller = step.call()
+    given = None if caller is None else caller[0].given
+    ids = () if given is None else given.call_ids
+    # Clients may give calls other ids, but keep their order.
+    told = ids[caller[1]] if caller is not None and caller[1] < len(ids) else step.message.call_id or ""
+    return Answered(call_id=told, content=step.message.content)

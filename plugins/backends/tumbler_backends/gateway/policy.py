@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Final
 
 from tumbler.contracts.agent import Reply
-from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect, OnText, Sampled, StopReason, Usage
+from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, Dialect, OnText, Sampled, StopReason, Usage
 from tumbler.contracts.gateway import GatewaySession
 from tumbler.contracts.values import Message
 from tumbler.dialects.thinking import split_thinking
 from tumbler.errors import ContractError
 from tumbler_backends.gateway.answering import Call
 from tumbler_backends.gateway.history import History, Prompt
+from tumbler_backends.gateway.notes import Notes
 from tumbler_backends.gateway.wire.format import BadRequest, GatewayRequest
 from tumbler_backends.gateway.wire.replies import shown
 
@@ -40,19 +41,24 @@ class PolicyAnswerer:
         self._client_temperature = client_temperature
         self._tell_tokens = tell_tokens
         self._history = History(dialect)
+        self._notes = Notes(session.tools)
 
     async def answer(self, call: Call, on_text: OnText) -> ChatReply:
         """Sample a reply; the engine gives it as a whole, so that `on_text` is told nothing."""
         request = call.request
         prompt = self._prompt(request)
+        agent = self._history.agent(prompt)
+        self._notes.brought(self._history.answers(prompt))
         reply = await self._session.model.generate(
             prompt.messages,
+            agent_id=agent,
             max_tokens=min(request.max_tokens or self._session.max_tokens, self._session.max_tokens),
             temperature=request.temperature if self._client_temperature else None,
             cause=prompt.cause,
         )
         text = _cut(reply.text, request.stop)
-        read = self._read(text, call)
+        calls, read = self._read(text, call)
+        self._notes.called(calls, chunk=reply.chunk)
         answer = ChatReply(
             message=read,
             stop=_stop(reply, read, cut=text != reply.text),
@@ -61,7 +67,7 @@ class PolicyAnswerer:
             chunk=reply.chunk,
             sampled=self._sampled(reply) if request.logprobs or self._tell_tokens else None,
         )
-        self._history.remember(prompt, answer, whole=text == reply.text)
+        self._history.remember(prompt, answer, agent=agent, whole=text == reply.text)
         return answer
 
     async def count(self, request: GatewayRequest) -> int:
@@ -87,13 +93,13 @@ class PolicyAnswerer:
         except ContractError as error:
             raise BadRequest(f"the conversation cannot be written for the policy: {error}", "messages") from error
 
-    def _read(self, text: str, call: Call) -> ChatMessage:
-        """Return the reply as the client gets it, so that its echo can be told from other words."""
+    def _read(self, text: str, call: Call) -> tuple[Sequence[ChatCall], ChatMessage]:
+        """Return the calls, and the reply as the client gets it, so that its echo can be told from other words."""
         read = self._dialect.read(text, call_prefix=f"call_{call.number}_")
         if call.request.tool_choice != "none" or not read.calls:
-            return shown(read)
+            return read.calls, shown(read)
         thinking, rest, _ = split_thinking(text)
-        return replace(read, content=rest, thinking=thinking, calls=())
+        return (), replace(read, content=rest, thinking=thinking, calls=())
 
 
 def _cut(text: str, stop: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,6 +10,7 @@ from tumbler.contracts.chat import ChatMessage, ChatReply, OnText
 from tumbler.contracts.gateway import GatewayCall
 from tumbler.contracts.values import JSONObject
 from tumbler_backends.gateway.answering import Answerer, Call
+from tumbler_backends.gateway.bodies import seen_bodies
 from tumbler_backends.gateway.failures import FINAL, Refused, refusal
 from tumbler_backends.gateway.flights import Flight, Flights, Sent
 from tumbler_backends.gateway.journal import Journal
@@ -32,19 +33,23 @@ class Terms:
     answerer: Answerer
     calls: int | None = None
     """Calls that are served at most; None for no bound."""
+    journals: Sequence[Journal] = ()
+    """Where its calls are written as they come."""
+    number: Callable[[str, JSONObject], int] | None = None
+    """Tells which recorded call a request is, by API and body, or refuses it; None counts them."""
 
 
 class LiveSession:
     """A session that is open."""
 
-    def __init__(self, terms: Terms, settings: GatewaySettings, journal: Journal | None) -> None:
+    def __init__(self, terms: Terms, settings: GatewaySettings) -> None:
         """Answer by the terms."""
         self.terms = terms
         self.flights = Flights(grace=settings.retry_grace, remembered=settings.remembered)
+        self.bodies = seen_bodies()
         self._settings = settings
-        self._journal = journal
         self._log: list[GatewayCall | None] = []
-        """By number; None for a call under way."""
+        """In the order of arrival; None for a call under way."""
         self._begun = 0
         self._answered: OrderedDict[str, tuple[ChatMessage, ...]] = OrderedDict()
         """Conversations by the id of their last answer."""
@@ -61,7 +66,9 @@ class LiveSession:
             return joined
         self._require_calls_left()
         request = self._go_on(request, body)
-        call = Call(number=len(self._log), api=wire.name, body=body, request=request)
+        place = len(self._log)
+        number = place if self.terms.number is None else self.terms.number(wire.name, body)
+        call = Call(number=number, api=wire.name, body=body, request=request)
         head = ReplyHead(
             id=f"{_PREFIXES.get(wire.name, '')}{call.number:08d}",
             model=request.model or self._settings.model,
@@ -70,7 +77,7 @@ class LiveSession:
         self._log.append(None)
         self._begun += 1
         flight = Flight(sent, head)
-        flight.start(lambda on_text: self._answer(call, head, on_text))
+        flight.start(lambda on_text: self._answer(place, call, head, on_text))
         self.flights.add(flight)
         return flight
 
@@ -82,7 +89,7 @@ class LiveSession:
         """Cancel what is under way."""
         await self.flights.cancel(self._settings.shutdown_seconds)
 
-    async def _answer(self, call: Call, head: ReplyHead, on_text: OnText) -> ChatReply:
+    async def _answer(self, place: int, call: Call, head: ReplyHead, on_text: OnText) -> ChatReply:
         # What is neither answered nor refused was cancelled.
         outcome = GatewayCall(api=call.api, status=_CLOSED, error="cancelled before there was an answer")
         try:
@@ -99,11 +106,11 @@ class LiveSession:
                 raise
             raise refused from error
         finally:
-            self._log[call.number] = outcome
+            self._log[place] = outcome
 
     def _note(self, call: Call, outcome: ChatReply | Refused) -> None:
-        if self._journal is not None:
-            self._journal.write(self.terms.name, call, outcome)
+        for journal in self.terms.journals:
+            journal.write(self.terms.name, call, outcome)
 
     def _keep(self, call: Call, head: ReplyHead, reply: ChatReply) -> None:
         if call.api != "responses":

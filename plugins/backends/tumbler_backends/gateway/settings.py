@@ -25,6 +25,8 @@ class GatewaySettings(Settings):
     all replies as the run does, whatever an agent asks for."""
     body_bytes: int = Field(default=32 << 20, ge=1 << 10)
     """The largest body of a request, in bytes."""
+    read_seconds: float = Field(default=60.0, gt=0)
+    """Seconds that the body of a request may take to arrive."""
     keep_alive: float = Field(default=10.0, gt=0)
     """Seconds of silence after which a stream gets a comment, so that no client takes it for dead."""
     retry_grace: float = Field(default=2.0, ge=0)
@@ -37,7 +39,8 @@ class GatewaySettings(Settings):
     record: Path | None = None
     """A file that every call is appended to, one JSON object a line."""
     replay: Path | None = None
-    """A file of recorded calls to answer from, in order and instead of a model; a request that differs is refused."""
+    """A file of recorded calls to answer from instead of a model: a request gets the answer of the first one left that
+    was the same, and is refused without any."""
 
     @model_validator(mode="after")
     def _require_one_of_both(self) -> "GatewaySettings":

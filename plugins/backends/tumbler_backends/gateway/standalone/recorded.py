@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from tumbler import __version__
 from tumbler.contracts.agent import Reply
+from tumbler.contracts.environment import StepResult
 from tumbler.contracts.inference import InferenceBackend, Sampling
-from tumbler.contracts.values import Message
+from tumbler.contracts.values import Message, ToolCall
 from tumbler.errors import ContextOverflowError
 from tumbler.rollout.recorder import OpenCall, Recorder
 from tumbler.rollout.sources import PolicySource, Prompt
@@ -65,6 +66,14 @@ class RecordedPolicy:
             token_ids=tuple(spoken.token_ids),
             logprobs=chunk.behaviour_logprobs,
         )
+
+    def note(self, call: ToolCall, result: StepResult, *, chunk: int) -> None:
+        """Record a call that the client carried out, and what it brought."""
+        self._recorder.note_call(chunk, call, result)
+
+    def reject(self, *, chunk: int, reason: str) -> None:
+        """Record that the chunk made a call that cannot be carried out."""
+        self._recorder.note_rejection(chunk, reason)
 
     def trajectory(self) -> Trajectory:
         """Return what was recorded."""

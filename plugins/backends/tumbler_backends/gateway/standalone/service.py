@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from aiohttp import web
 from pydantic import Field, SecretStr, ValidationError
@@ -18,12 +18,14 @@ from tumbler.errors import RunFolderError
 from tumbler_backends.gateway.bodies import read_body
 from tumbler_backends.gateway.failures import Refused, refusal
 from tumbler_backends.gateway.front import json_response
-from tumbler_backends.gateway.gateway import HttpGateway
-from tumbler_backends.gateway.settings import GatewaySettings
+from tumbler_backends.gateway.journal import Journal
 from tumbler_backends.gateway.standalone.sources import KeptSession, SessionSource
 from tumbler_backends.gateway.wire.format import BadRequest
 
-__all__ = ["SessionRequest", "StandaloneGateway"]
+if TYPE_CHECKING:
+    from tumbler_backends.gateway.gateway import HttpGateway
+
+__all__ = ["SessionRequest", "StandaloneGateway", "named"]
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _PATH: Final = "/sessions"
@@ -44,17 +46,23 @@ class SessionRequest(Settings):
 class _Open:
     endpoint: Endpoint
     kept: KeptSession
-    file: Path
+    journal: Journal
+    files: tuple[Path, ...]
+    """Where it may be kept; of a served model's there are calls alone."""
 
 
 class StandaloneGateway:
-    """A gateway over one source of sessions. Each session is kept as `<folder>/<name>.jsonl`."""
+    """A gateway over one source of sessions.
+
+    The calls of each session are in `<folder>/<name>.calls.jsonl` as soon as they are answered. At its end a policy's
+    trajectory is written to `<folder>/<name>.jsonl`.
+    """
 
     def __init__(
-        self, settings: GatewaySettings, source: SessionSource, folder: Path, *, admin: SecretStr | None = None
+        self, gateway: "HttpGateway", source: SessionSource, folder: Path, *, admin: str | None = None
     ) -> None:
         """Open nothing yet; who sends `admin` as a bearer token may open and end sessions at /sessions."""
-        self._gateway = HttpGateway(settings)
+        self._gateway = gateway
         self._source = source
         self._folder = folder
         self._admin = admin
@@ -80,25 +88,35 @@ class StandaloneGateway:
             await asyncio.shield(self._close())
 
     def begin(self, asked: SessionRequest) -> Endpoint:
-        """Open a session; raises `RunFolderError` where its file is there already."""
-        file = self._folder / f"{asked.name}.jsonl"
-        if asked.name in self._open or file.exists():
-            raise RunFolderError(f"there is a session {asked.name!r} already; choose another name, or move {file}")
+        """Open a session; raises `RunFolderError` where one of its files is there already."""
+        file, calls = (self._folder / f"{asked.name}{ending}" for ending in (".jsonl", ".calls.jsonl"))
+        taken = next((path for path in (file, calls) if path.exists()), None)
+        if asked.name in self._open or taken is not None:
+            raise RunFolderError(
+                f"there is a session {asked.name!r} already; choose another name, or move {taken or file}"
+            )
         kept = self._source.open(asked.name, file)
-        endpoint = self._gateway.admit(
-            asked.name,
-            kept.answerer,
-            calls=asked.calls,
-            secret=None if asked.secret is None else asked.secret.get_secret_value(),
-            journal=kept.journal,
-        )
-        self._open[asked.name] = _Open(endpoint=endpoint, kept=kept, file=file)
+        journal = Journal(calls)
+        try:
+            endpoint = self._gateway.admit(
+                asked.name,
+                kept.answerer,
+                calls=asked.calls,
+                secret=None if asked.secret is None else asked.secret.get_secret_value(),
+                journal=journal,
+            )
+        except BaseException:
+            journal.close()
+            calls.unlink()
+            raise
+        self._open[asked.name] = _Open(endpoint=endpoint, kept=kept, journal=journal, files=(file, calls))
         return endpoint
 
     async def end(self, name: str) -> Sequence[GatewayCall]:
         """End a session and keep it; raises `LookupError` where it is not open."""
         session = self._open.pop(name)
         calls = await self._gateway.end(session.endpoint)
+        session.journal.close()
         await session.kept.keep()
         return calls
 
@@ -139,15 +157,26 @@ class StandaloneGateway:
     async def _end_asked(self, name: str) -> web.Response:
         if name not in self._open:
             raise Refused(404, "not_found_error", f"there is no open session {name!r}")
-        file = self._open[name].file
+        files = self._open[name].files
         calls = await self.end(name)
-        return json_response({"name": name, "file": str(file), "calls": [asdict(call) for call in calls]})
+        kept = [str(file) for file in files if file.exists()]
+        return json_response({"name": name, "files": kept, "calls": [asdict(call) for call in calls]})
 
     def _require_admin(self, request: web.Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        secret = "" if self._admin is None else self._admin.get_secret_value()
+        secret = self._admin or ""
         if not hmac.compare_digest(given.encode(errors="surrogateescape"), secret.encode()) or not secret:
             raise Refused(401, "authentication_error", "send the gateway's own secret as bearer token")
+
+
+def named(name: str) -> SessionRequest:
+    """Return the wish for a session of that name; raises `RunFolderError` where no file can have it."""
+    try:
+        return SessionRequest(name=name)
+    except ValidationError as error:
+        raise RunFolderError(
+            f"a session cannot be named {name!r}: up to 100 letters, digits, dots, dashes and underscores name one"
+        ) from error
 
 
 @contextlib.contextmanager

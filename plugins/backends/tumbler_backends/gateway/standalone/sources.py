@@ -1,37 +1,39 @@
 """Who answers the sessions of a gateway of its own, and what is kept of them; knows no server."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import SecretStr, ValidationError
+
 from tumbler.contracts.chat import ChatModel, Dialect
-from tumbler.contracts.gateway import GatewaySession
+from tumbler.contracts.gateway import GatewaySession, UpstreamServer
 from tumbler.contracts.inference import InferenceBackend, Sampling
+from tumbler.errors import RunError
+from tumbler.seeding import derive_seed
 from tumbler.trajectory import trajectory_to_json
 from tumbler_backends.gateway.answering import Answerer
-from tumbler_backends.gateway.journal import Journal
 from tumbler_backends.gateway.policy import PolicyAnswerer
 from tumbler_backends.gateway.served import ServedAnswerer
 from tumbler_backends.gateway.standalone.recorded import RecordedPolicy
+from tumbler_backends.gateway.upstream.model import UpstreamModel
+from tumbler_backends.gateway.upstream.settings import UpstreamSettings
 
-__all__ = ["KeptSession", "PolicySessions", "ServedSessions", "SessionSource"]
+__all__ = ["KeptSession", "PolicySessions", "ServedSessions", "SessionSource", "session_source"]
 
 
 class KeptSession(Protocol):
-    """One session and its file."""
+    """One session and what is kept of it besides its calls."""
 
     @property
     def answerer(self) -> Answerer:
         """Return who answers."""
         ...
 
-    @property
-    def journal(self) -> Journal | None:
-        """Return where its calls are written as they come; None where the file is written at the end."""
-        ...
-
     async def keep(self) -> None:
-        """Finish the file, when the session is over."""
+        """Write it down, when the session is over."""
         ...
 
 
@@ -43,6 +45,21 @@ class SessionSource(Protocol):
         ...
 
 
+@asynccontextmanager
+async def session_source(
+    source: InferenceBackend | UpstreamServer, dialect: Dialect, sampling: Sampling, *, client_temperature: bool
+) -> AsyncIterator[SessionSource]:
+    """Yield sessions that a model answers; raises `RunError` where a server's address or name cannot be one."""
+    if not isinstance(source, UpstreamServer):
+        yield PolicySessions(source, dialect, sampling, client_temperature=client_temperature)
+        return
+    model = UpstreamModel(_settings(source))
+    try:
+        yield ServedSessions(model, max_tokens=sampling.max_tokens)
+    finally:
+        await model.close()
+
+
 class PolicySessions:
     """Sessions that a policy answers; each file holds the trajectory, on one line."""
 
@@ -52,23 +69,26 @@ class PolicySessions:
         dialect: Dialect,
         sampling: Sampling,
         *,
-        seed: int = 0,
         client_temperature: bool = True,
     ) -> None:
         """Sample from a backend that is started."""
         self._inference = inference
         self._dialect = dialect
         self._sampling = sampling
-        self._seed = seed
         self._client_temperature = client_temperature
 
     def open(self, name: str, file: Path) -> "_PolicySession":
-        """Begin a session."""
-        policy = RecordedPolicy(name, self._inference, self._sampling, self._seed)
+        """Begin a session; its seed is made of its name, so that no two sessions say the same."""
+        policy = RecordedPolicy(name, self._inference, self._sampling, derive_seed("session", name))
         session = GatewaySession(
-            name=name, model=policy, tokenizer=self._inference.tokenizer, max_tokens=self._sampling.max_tokens
+            name=name,
+            model=policy,
+            tokenizer=self._inference.tokenizer,
+            max_tokens=self._sampling.max_tokens,
+            tools=policy,
         )
-        answerer = PolicyAnswerer(session, self._dialect, client_temperature=self._client_temperature)
+        # The calls are to hold all that the trajectory is made of.
+        answerer = PolicyAnswerer(session, self._dialect, client_temperature=self._client_temperature, tell_tokens=True)
         return _PolicySession(policy, answerer, file)
 
 
@@ -83,11 +103,6 @@ class _PolicySession:
         """Return the policy."""
         return self._answerer
 
-    @property
-    def journal(self) -> None:
-        """Return none."""
-        return
-
     async def keep(self) -> None:
         """Write the trajectory."""
         line = json.dumps(trajectory_to_json(self._policy.trajectory()))
@@ -98,7 +113,7 @@ class _PolicySession:
 
 
 class ServedSessions:
-    """Sessions that a served model answers; each file holds the calls, one a line."""
+    """Sessions that a served model answers; there is nothing to keep besides the calls."""
 
     def __init__(self, model: ChatModel, *, max_tokens: int | None = None) -> None:
         """Ask `model`; a reply has `max_tokens` at most."""
@@ -107,24 +122,30 @@ class ServedSessions:
 
     def open(self, name: str, file: Path) -> "_ServedSession":
         """Begin a session."""
-        return _ServedSession(ServedAnswerer(self._model, max_tokens=self._max_tokens), Journal(file))
+        return _ServedSession(ServedAnswerer(self._model, max_tokens=self._max_tokens))
 
 
 class _ServedSession:
-    def __init__(self, answerer: ServedAnswerer, journal: Journal) -> None:
+    def __init__(self, answerer: ServedAnswerer) -> None:
         self._answerer = answerer
-        self._journal = journal
 
     @property
     def answerer(self) -> Answerer:
         """Return the model."""
         return self._answerer
 
-    @property
-    def journal(self) -> Journal:
-        """Return the session's file."""
-        return self._journal
-
     async def keep(self) -> None:
-        """Close the file."""
-        self._journal.close()
+        """Keep nothing more."""
+
+
+def _settings(server: UpstreamServer) -> UpstreamSettings:
+    try:
+        return UpstreamSettings(
+            base_url=server.url,
+            model=server.model,
+            api_key=None if server.api_key is None else SecretStr(server.api_key),
+            context_length=server.context_length,
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors(include_input=False))
+        raise RunError(f"the server cannot be asked: {problems}") from error

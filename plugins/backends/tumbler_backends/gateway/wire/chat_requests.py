@@ -7,7 +7,17 @@ from pydantic import JsonValue
 
 from tumbler.contracts.chat import ChatMessage
 from tumbler.contracts.values import JSONObject, Role, ToolSpec
-from tumbler_backends.gateway.wire.fields import Body, Count, Temperature, named_tools, parse, read_call, stops
+from tumbler_backends.gateway.seen import noted
+from tumbler_backends.gateway.wire.fields import (
+    Body,
+    Count,
+    Temperature,
+    items_of,
+    named_tools,
+    parse,
+    read_call,
+    stops,
+)
 from tumbler_backends.gateway.wire.format import BadRequest, GatewayRequest, ToolChoice
 from tumbler_backends.gateway.wire.parts import Content, text_of
 
@@ -101,13 +111,17 @@ class _ChatBody(Body):
 
 def read_chat_request(body: JSONObject) -> GatewayRequest:
     """Return what the request asks for; raise `BadRequest` for what cannot be served."""
-    read = parse(_ChatBody, body)
+    read = parse(_ChatBody, body, messages=_Message, tools=_Tool)
     _refuse(read)
-    tools = tuple(_tool(tool, index) for index, tool in enumerate(read.tools or []))
+    offered = zip(items_of(body, "tools"), read.tools or (), strict=True)
+    tools = tuple(noted(raw, _tool, _tool, tool, index) for index, (raw, tool) in enumerate(offered))
     choice, tools = _choice(read.tool_choice, tools)
     return GatewayRequest(
         model=read.model,
-        messages=tuple(_message(message, f"messages.{index}") for index, message in enumerate(read.messages)),
+        messages=tuple(
+            noted(raw, _message, _message, message, index)
+            for index, (raw, message) in enumerate(zip(items_of(body, "messages"), read.messages, strict=True))
+        ),
         tools=tools,
         tool_choice=choice,
         max_tokens=read.max_completion_tokens or read.max_tokens,
@@ -138,7 +152,8 @@ def _refuse(body: _ChatBody) -> None:
         raise BadRequest("functions: send `tools` in their place", "functions")
 
 
-def _message(message: _Message, parameter: str) -> ChatMessage:
+def _message(message: _Message, index: int) -> ChatMessage:
+    parameter = f"messages.{index}"
     if message.role not in _ROLES:
         raise BadRequest(f"{parameter}.role: {message.role!r} is none of {', '.join(_ROLES)}", f"{parameter}.role")
     role = _ROLES[message.role]

@@ -9,11 +9,12 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tumbler.contracts.chat import ChatCall
-from tumbler.contracts.values import JSONObject, ToolSpec
+from tumbler.contracts.values import JSON, JSONObject, ToolSpec
 from tumbler.dialects.json_text import read_object
+from tumbler_backends.gateway.seen import SeenObject
 from tumbler_backends.gateway.wire.format import BadRequest
 
-__all__ = ["Body", "Count", "Temperature", "named_tools", "parse", "read_call", "stops"]
+__all__ = ["Body", "Count", "Temperature", "items_of", "named_tools", "parse", "read_call", "stops"]
 
 Count = Field(default=None, ge=1)
 Temperature = Field(default=None, ge=0.0)
@@ -27,15 +28,26 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def parse(kind: type[_BodyT], body: JSONObject) -> _BodyT:
-    """Return the body as typed fields; raise `BadRequest` for the first field that is wrong."""
+def parse(kind: type[_BodyT], body: JSONObject, **lists: "type[Body]") -> _BodyT:
+    """Return the body as typed fields; raise `BadRequest` for the first field that is wrong.
+
+    `lists` names fields that hold lists, and the kind of their items: of those that were seen before, the typed fields
+    are at hand.
+    """
+    known = {name: _typed(items, lists[name]) for name in lists if (items := items_of(body, name))}
     try:
-        return kind.model_validate(body)
+        return kind.model_validate({**body, **known})
     except ValidationError as error:
         # Where a field may have one of several types, the deepest error is of the type that was meant.
         first = max(error.errors(include_url=False, include_context=False), key=lambda each: len(each["loc"]))
         path = ".".join(str(step) for step in first["loc"] if isinstance(step, int) or _is_field(step))
         raise BadRequest(f"{path}: {first['msg']}", path) from error
+
+
+def items_of(body: JSONObject, name: str) -> Sequence[JSON]:
+    """Return the items of a field that holds a list, as they came; none where it holds another value."""
+    value = body.get(name)
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def read_call(*, call_id: str, name: str, arguments: str | Mapping[str, JsonValue] | None) -> ChatCall:
@@ -63,6 +75,20 @@ def named_tools(tools: Sequence[ToolSpec], names: Iterable[str], parameter: str)
             raise BadRequest(f"{parameter}: there is no tool {name!r} among the tools of this request", parameter)
         chosen.append(known[name])
     return tuple(chosen)
+
+
+def _typed(items: Sequence[JSON], kind: type[Body]) -> list[object]:
+    return [_known(item, kind) if type(item) is SeenObject else item for item in items]
+
+
+def _known(item: SeenObject, kind: type[Body]) -> object:
+    """Return the typed fields of an item; the item itself where they are wrong, for the body's error to say so."""
+    if kind not in item.notes:
+        try:
+            item.notes[kind] = kind.model_validate(item)
+        except ValidationError:
+            return item
+    return item.notes[kind]
 
 
 def _is_field(step: str) -> bool:

@@ -7,8 +7,18 @@ from typing import Literal
 from pydantic import JsonValue
 
 from tumbler.contracts.chat import ChatMessage
-from tumbler.contracts.values import JSONObject, ToolSpec
-from tumbler_backends.gateway.wire.fields import Body, Count, Temperature, named_tools, parse, read_call, stops
+from tumbler.contracts.values import JSON, JSONObject, ToolSpec
+from tumbler_backends.gateway.seen import noted
+from tumbler_backends.gateway.wire.fields import (
+    Body,
+    Count,
+    Temperature,
+    items_of,
+    named_tools,
+    parse,
+    read_call,
+    stops,
+)
 from tumbler_backends.gateway.wire.format import BadRequest, GatewayRequest, ToolChoice
 from tumbler_backends.gateway.wire.parts import Content, Part, text_of
 
@@ -73,13 +83,14 @@ class _MessagesBody(Body):
 
 def read_messages_request(body: JSONObject) -> GatewayRequest:
     """Return what the request asks for; raise `BadRequest` for what cannot be served."""
-    read = parse(_MessagesBody, body)
+    read = parse(_MessagesBody, body, messages=_Message, tools=_Tool)
     _refuse(read)
-    tools = tuple(spec for index, tool in enumerate(read.tools or []) for spec in _tool(tool, index))
+    offered = zip(items_of(body, "tools"), read.tools or (), strict=True)
+    tools = tuple(spec for index, (raw, tool) in enumerate(offered) for spec in noted(raw, _tool, _tool, tool, index))
     choice, tools = _choice(read.tool_choice, tools)
     return GatewayRequest(
         model=read.model,
-        messages=tuple(_conversation(read)),
+        messages=tuple(_conversation(read, items_of(body, "messages"))),
         tools=tools,
         tool_choice=choice,
         max_tokens=read.max_tokens,
@@ -104,20 +115,23 @@ def _refuse(body: _MessagesBody) -> None:
         )
 
 
-def _conversation(body: _MessagesBody) -> Iterator[ChatMessage]:
+def _conversation(body: _MessagesBody, items: Sequence[JSON]) -> Iterator[ChatMessage]:
     system = _system(body.system)
     if system:
         yield ChatMessage(role="system", content=system)
-    for index, message in enumerate(body.messages):
-        parameter = f"messages.{index}.content"
-        if message.role == "assistant":
-            yield _assistant(message.content, parameter)
-        elif isinstance(message.content, str):
-            yield ChatMessage(role=message.role, content=message.content)
-        elif message.role == "system":
-            yield ChatMessage(role="system", content=text_of(message.content, parameter))
-        else:
-            yield from _user(message.content, parameter)
+    for index, (raw, message) in enumerate(zip(items, body.messages, strict=True)):
+        yield from noted(raw, _said, _said, message, index)
+
+
+def _said(message: _Message, index: int) -> tuple[ChatMessage, ...]:
+    parameter = f"messages.{index}.content"
+    if message.role == "assistant":
+        return (_assistant(message.content, parameter),)
+    if isinstance(message.content, str):
+        return (ChatMessage(role=message.role, content=message.content),)
+    if message.role == "system":
+        return (ChatMessage(role="system", content=text_of(message.content, parameter)),)
+    return tuple(_user(message.content, parameter))
 
 
 def _system(content: str | Sequence[Part] | None) -> str:
@@ -159,12 +173,13 @@ def _assistant(content: str | Sequence[_Block], parameter: str) -> ChatMessage:
     )
 
 
-def _tool(tool: _Tool, index: int) -> Iterator[ToolSpec]:
-    """Yield a tool of the client's. Those of Anthropic's servers are left out: the policy is not offered them."""
+def _tool(tool: _Tool, index: int) -> tuple[ToolSpec, ...]:
+    """Return a tool of the client's. Those of Anthropic's servers are left out: the policy is not offered them."""
     if tool.input_schema is not None:
-        yield ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.input_schema)
-    elif not (tool.type or "").startswith(_HOSTED):
+        return (ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.input_schema),)
+    if not (tool.type or "").startswith(_HOSTED):
         raise BadRequest(f"tools.{index}: {tool.name!r} needs an input_schema", f"tools.{index}.input_schema")
+    return ()
 
 
 def _choice(choice: _Choice | None, tools: tuple[ToolSpec, ...]) -> tuple[ToolChoice, tuple[ToolSpec, ...]]:

@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from tumbler.contracts.chat import ChatMessage
-from tumbler.contracts.values import JSONObject, Role
-from tumbler_backends.gateway.wire.fields import Body, Count, Temperature, named_tools, parse, read_call
+from tumbler.contracts.values import JSON, JSONObject, Role
+from tumbler_backends.gateway.seen import noted
+from tumbler_backends.gateway.wire.fields import Body, Count, Temperature, items_of, named_tools, parse, read_call
 from tumbler_backends.gateway.wire.format import BadRequest, GatewayRequest, ToolChoice
 from tumbler_backends.gateway.wire.parts import Content, Part, text_of
 from tumbler_backends.gateway.wire.reasoning import open_reasoning
@@ -91,12 +92,12 @@ class _ResponsesBody(Body):
 
 def read_responses_request(body: JSONObject) -> ResponsesRequest:
     """Return what the request asks for; raise `BadRequest` for what cannot be served."""
-    read = parse(_ResponsesBody, body)
+    read = parse(_ResponsesBody, body, input=_Item, tools=Tool)
     _refuse(read)
-    offered = read_tools(read.tools or [])
+    offered = read_tools(read.tools or (), items_of(body, "tools"))
     request = ResponsesRequest(
         model=read.model,
-        messages=tuple(_conversation(read)),
+        messages=tuple(_conversation(read, items_of(body, "input"))),
         tools=tuple(offered.specs),
         max_tokens=read.max_output_tokens,
         temperature=read.temperature,
@@ -122,16 +123,17 @@ def _refuse(body: _ResponsesBody) -> None:
         )
 
 
-def _conversation(body: _ResponsesBody) -> Iterator[ChatMessage]:
+def _conversation(body: _ResponsesBody, items: Sequence[JSON]) -> Iterator[ChatMessage]:
     if body.instructions:
         yield ChatMessage(role="system", content=body.instructions)
     if isinstance(body.input, str):
         yield ChatMessage(role="user", content=body.input)
         return
     reply: ChatMessage | None = None
-    for index, item in enumerate(body.input or []):
-        said = _message(item, f"input.{index}")
-        joined = _join(reply, said) if reply is not None and said.role == "assistant" else None
+    for index, (raw, item) in enumerate(zip(items, body.input or (), strict=True)):
+        said = noted(raw, _message, _message, item, index)
+        # What an item is joined to is the same whenever it is seen again, for the same items come before it.
+        joined = noted(raw, _join, _join, reply, said) if reply is not None and said.role == "assistant" else None
         if reply is not None and joined is None and _says_something(reply):
             yield reply
         reply = None
@@ -159,7 +161,8 @@ def _join(reply: ChatMessage, said: ChatMessage) -> ChatMessage | None:
     return None
 
 
-def _message(item: _Item, parameter: str) -> ChatMessage:
+def _message(item: _Item, index: int) -> ChatMessage:
+    parameter = f"input.{index}"
     if item.type == "message":
         return _said(item, parameter)
     if item.type == "reasoning":

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from tumbler.contracts.chat import ChatCall
 from tumbler.contracts.values import JSON, JSONObject, ToolSpec
 from tumbler.dialects.json_text import write_json
+from tumbler_backends.gateway.seen import noted
 from tumbler_backends.gateway.wire.fields import Body
 from tumbler_backends.gateway.wire.format import BadRequest
 
@@ -58,9 +59,13 @@ def policy_name(name: str, namespace: str | None) -> str:
     return f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
 
 
-def read_tools(tools: Sequence[Tool]) -> Offered:
-    """Return what the policy is offered; raise `BadRequest` for a tool that it cannot call."""
-    found = [pair for index, tool in enumerate(tools) for pair in _read(tool, None, f"tools.{index}")]
+def read_tools(tools: Sequence[Tool], items: Sequence[JSON]) -> Offered:
+    """Return what the policy is offered; raise `BadRequest` for a tool that it cannot call.
+
+    `items` are the tools as they came: those that were seen before are not read again.
+    """
+    offered = enumerate(zip(items, tools, strict=True))
+    found = [pair for index, (raw, tool) in offered for pair in noted(raw, _pairs, _pairs, tool, index)]
     return Offered(specs=[spec for spec, _ in found], client_tools={spec.name: tool for spec, tool in found})
 
 
@@ -93,6 +98,10 @@ def tool_items(specs: Sequence[ToolSpec], tools: Mapping[str, ClientTool]) -> li
             }
         )
     return items
+
+
+def _pairs(tool: Tool, index: int) -> Sequence[tuple[ToolSpec, ClientTool]]:
+    return tuple(_read(tool, None, f"tools.{index}"))
 
 
 def _read(tool: Tool, namespace: str | None, parameter: str) -> Iterator[tuple[ToolSpec, ClientTool]]:
