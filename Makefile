@@ -41,7 +41,8 @@ bench: install sandbox-tools  ## Run the benchmarks.
 study: install  ## Run a study of the algorithms: make study NAME=credit (an hour or more; it goes on where it was left).
 	$(BIN)/python -m experiments.$(NAME)
 
-quick-studies: install  ## Minutes: whether rollouts from anchors still beat naive ones at a crucial chunk.
+quick-studies: install  ## Minutes: whether the main effects of two studies still show.
+	$(BIN)/python -m experiments.context --quick
 	$(BIN)/python -m experiments.resampling --quick
 
 isolation: install test-tools  ## Try to break out of the sandboxes, in five languages.

@@ -37,7 +37,7 @@ SECTIONS = {
     "backend": "backends",
     "model": "models",
 }
-SETTINGS = {"gguf": 'path = "model.gguf"', "folder": 'path = "model"'}
+SETTINGS = {"gguf": 'path = "model.gguf"', "folder": 'path = "model"', "process": 'launch = ["program"]'}
 """Settings of components that have some without a default."""
 
 SPARE_RUN = """
@@ -205,8 +205,8 @@ def test_a_run_that_does_not_use_it_ends(outcomes, folder):
 
 
 PLAIN_WORDS = {
-    *("context", "docker", "e2b", "folder", "local", "modal", "models", "none"),
-    *("process", "progress", "report", "service", "torch", "transformers", "trl"),
+    *("context", "docker", "e2b", "folder", "gateway", "local", "modal", "models", "none", "notes"),
+    *("process", "progress", "report", "service", "summary", "torch", "transformers", "trl"),
 }
 """Names of plugins and components that also name other things: keys, commands, modes, tiers, roles and packages."""
 

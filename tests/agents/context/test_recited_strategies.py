@@ -134,9 +134,10 @@ async def test_nothing_is_recited_while_a_call_is_open() -> None:
 
 
 def test_nothing_is_recited_where_it_would_not_fit() -> None:
-    shown = view(entry(0, "x" * 90))
-    assert recite(shown, Budget(limit=100, used=90), "a" * 10)
-    assert not recite(shown, Budget(limit=100, used=90), "ä" * 10)
+    shown = view(entry(0, "x" * 88))
+    assert recite(shown, Budget(limit=100, used=88), "a" * 10)
+    assert not recite(shown, Budget(limit=100, used=88), "ä" * 10)
+    assert not recite(shown, Budget(limit=100, used=89), "a" * 10), "the empty line before it counts"
 
 
 async def test_a_note_is_kept_and_read_back_word_for_word() -> None:
