@@ -37,7 +37,11 @@ SECTIONS = {
     "backend": "backends",
     "model": "models",
 }
-SETTINGS = {"gguf": 'path = "model.gguf"', "folder": 'path = "model"', "process": 'launch = ["program"]'}
+SETTINGS = {
+    ("model", "gguf"): 'path = "model.gguf"',
+    ("model", "folder"): 'path = "model"',
+    ("agent", "process"): 'launch = ["program"]',
+}
 """Settings of components that have some without a default."""
 
 SPARE_RUN = """
@@ -168,7 +172,7 @@ def registry_of(components) -> str:
     agents = [each.id for each in components if each.kind == "agent"]
     for each in components:
         if each.kind != "context-strategy":
-            settings = SETTINGS.get(each.id, "")
+            settings = SETTINGS.get((each.kind, each.id), "")
             blocks.append(f'[{SECTIONS[each.kind]}.my-{each.id}]\nuse = "{each.id}"\n{settings}')
         elif agents:
             blocks.append(f'[agents.with-{each.id}]\nuse = "{agents[0]}"\ncontext = ["{each.id}"]')
