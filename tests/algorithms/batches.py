@@ -323,7 +323,10 @@ def trajectory(reward=1.0, *, turns=(0.0, 0.0, 0.0), segments=1, replayed=0, **f
     fields = {"success": reward is not None and reward > 0, **fields}
     return Trajectory(
         header=Header(id="t", task="task", env=component, agent=component),
-        segments=tuple(Segment(id=index, token_ids=tuple(range(1 + 3 * each))) for index in range(segments)),
+        segments=tuple(
+            Segment(id=index, token_ids=tuple(range(1 + 3 * each)), cause="rewrite" if index else "start")
+            for index in range(segments)
+        ),
         chunks=chunks,
         reward=reward,
         **fields,
