@@ -101,7 +101,10 @@ def rollout(rows: list[list[int]], *, anchor: int = 0, temperature: float = 1.0)
                 )
     record = Trajectory(
         header=Header(id="a", task="t", env=COMPONENT, agent=COMPONENT, temperature=temperature),
-        segments=tuple(Segment(id=index, token_ids=tuple(row)) for index, row in enumerate(rows)),
+        segments=tuple(
+            Segment(id=index, token_ids=tuple(row), cause="rewrite" if index else "start")
+            for index, row in enumerate(rows)
+        ),
         chunks=tuple(chunks),
         reward=1.0,
         success=True,
