@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.study.cells import Cell
@@ -85,7 +86,8 @@ def _resolve(registry: Path, cell: Cell) -> tuple[ResolvedRun, PluginHost]:
 
 
 def _check(resolved: ResolvedRun, folder: Path) -> None:
-    if load_resolved(folder / "run.json").to_json() != resolved.to_json():
+    # Each component names its own version; which other plugins are installed decides nothing.
+    if replace(load_resolved(folder / "run.json"), versions={}) != replace(resolved, versions={}):
         raise ValueError(f"{folder} holds a run with other settings; remove it, or take another --out")
 
 
