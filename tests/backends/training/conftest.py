@@ -86,7 +86,11 @@ def trajectory() -> Callable[..., Trajectory]:
         record = Trajectory(
             header=Header(id=identity, task="t", env=component, agent=component, **header_fields),
             segments=tuple(
-                Segment(id=index, token_ids=tuple(torch.randint(3, VOCABULARY, (n,), generator=generator).tolist()))
+                Segment(
+                    id=index,
+                    token_ids=tuple(torch.randint(3, VOCABULARY, (n,), generator=generator).tolist()),
+                    cause="rewrite" if index else "start",
+                )
                 for index, n in enumerate(segments)
             ),
             chunks=tuple(built),
