@@ -136,9 +136,7 @@ def cut_table(cuts: Sequence[Cut]) -> str:
 def signed(interval: Interval) -> str:
     """Return a difference in points, bold where its interval excludes 0."""
     clear = "**" if interval.low > 0 or interval.high < 0 else ""
-    # A bootstrap-t interval knows nothing of the ends of the scale.
-    low, high = max(-1.0, interval.low), min(1.0, interval.high)
-    bounds = f" [{100 * low:+.0f}, {100 * high:+.0f}]" if interval.bounded else ""
+    bounds = f" [{100 * interval.low:+.0f}, {100 * interval.high:+.0f}]" if interval.bounded else ""
     return f"{clear}{100 * interval.mean:+.0f}{clear}{bounds}"
 
 

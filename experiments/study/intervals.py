@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 __all__ = ["Interval", "bootstrap", "paired"]
 
@@ -37,24 +38,21 @@ class Interval:
 
 
 def bootstrap(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Return the mean and its bootstrap-t interval (Efron and Tibshirani 1993, 12.5).
+    """Return the mean and its expanded percentile interval (Hesterberg 2015, 10.1080/00031305.2015.1089789, 4.4).
 
-    A percentile interval of five values covers the mean in about 85 of 100 cases, this one in about 95. Fewer than
-    three values have no interval.
+    The percentile interval of five values covers the mean in about 85 of 100 cases. This one takes the quantiles at
+    which it is as wide as the t interval of normal values, and so covers it in about 94, which is all that five values
+    can give without assumptions: it never leaves their range. Fewer than three values have no interval; three cover
+    the mean in about 75 cases, four in about 88.
     """
     array = np.asarray(values, dtype=np.float64)
     mean, count = float(array.mean()), len(array)
     if count < _FEWEST:
         return Interval(mean=mean, low=math.nan, high=math.nan, count=count)
-    error = float(array.std(ddof=1)) / math.sqrt(count)
+    tail = stats.norm.cdf(-math.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1))
     draws = array[np.random.default_rng(seed).integers(0, count, size=(resamples, count))]
-    errors = draws.std(axis=1, ddof=1) / math.sqrt(count)
-    spread = errors > 1e-12
-    if not spread.any():
-        return Interval(mean=mean, low=mean, high=mean, count=count)
-    ratios = (draws.mean(axis=1)[spread] - mean) / errors[spread]
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Interval(mean=mean, low=mean - float(high) * error, high=mean - float(low) * error, count=count)
+    low, high = np.quantile(draws.mean(axis=1), [tail, 1 - tail])
+    return Interval(mean=mean, low=float(low), high=float(high), count=count)
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Interval:

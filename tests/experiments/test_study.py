@@ -1,6 +1,7 @@
 """What the experiments share: combinations, intervals, tables, pages, and cells that run once."""
 
 import importlib
+import json
 import sys
 import tomllib
 from dataclasses import replace
@@ -84,6 +85,7 @@ def test_an_interval_holds_its_mean_and_is_the_same_again():
     assert interval.mean == pytest.approx(0.37)
     assert interval.low < interval.mean < interval.high
     assert bootstrap(values) == interval
+    assert min(values) <= interval.low and interval.high <= max(values)
     assert bootstrap([0.5] * 3).low == bootstrap([0.5] * 3).high == 0.5
 
 
@@ -180,6 +182,18 @@ def test_a_cell_runs_once_and_is_refused_with_other_settings(tmp_path, capsys):
     for act in (lambda: run_cells(registry, other, root, workers=1), lambda: read_outcomes(registry, other, root)):
         with pytest.raises(ValueError, match="holds a run with other settings"):
             act()
+
+
+def test_a_cell_is_the_same_whatever_else_is_installed(tmp_path):
+    registry, root = tmp_path / "registry.toml", tmp_path / "out"
+    registry.write_text(REGISTRY)
+    cells = cross("arm", [Condition(name="one")], [Arm(name="grpo")], [0])
+    run_cells(registry, cells, root, workers=1)
+    path = cells[0].folder(root) / "run.json"
+    written = json.loads(path.read_text())
+    assert written["versions"].pop("topr")
+    path.write_text(json.dumps({**written, "versions": {**written["versions"], "another": ["else", "1.0"]}}))
+    assert len(read_outcomes(registry, cells, root)) == 1
 
 
 def test_a_cell_that_fails_does_not_keep_the_others_from_running(tmp_path, capsys):
