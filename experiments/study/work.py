@@ -19,7 +19,7 @@ from pathlib import Path
 
 from experiments.study.cells import Cell
 
-from tumbler.errors import TumblerError
+from tumbler.errors import RunFolderError, TumblerError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun, load_registry, load_resolved, resolve_run
 
@@ -70,6 +70,8 @@ def _run(registry: Path, cell: Cell, folder: Path) -> str:
             return "finished before"
     try:
         resume_run(folder, host) if begun else start_run(resolved, folder, host)
+    except RunFolderError:
+        raise  # such as another study on the same folder: nothing that the cell's run could be judged by
     except TumblerError as error:
         (folder / FAILURE).write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}), encoding="utf-8")
         return f"FAILED with {type(error).__name__}: {error}"
