@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tumbler.config import Settings
     from tumbler.contracts.agent import Agent
     from tumbler.contracts.algorithm import Algorithm
+    from tumbler.contracts.chat import ChatModel
     from tumbler.contracts.context import ContextStrategy
     from tumbler.contracts.environment import Environment
     from tumbler.contracts.execution import ExecutionBackend
@@ -36,9 +37,9 @@ __all__ = [
     "ModelSpec",
 ]
 
-BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution", "gateway", "service"]
+BackendRole: TypeAlias = Literal["sandbox", "inference", "training", "execution", "gateway", "service", "chat"]
 """What a backend can do. A run names those that it needs of the first five: `gateway` lets programs speak to the
-policy. `service` offers sandboxes to other machines."""
+policy. `service` offers sandboxes to other machines, and `chat` speaks to a served model."""
 ComponentKind: TypeAlias = Literal["environment", "algorithm", "agent", "context-strategy", "backend", "model"]
 
 
@@ -108,7 +109,8 @@ class BackendSpec(ComponentSpec):
         | type[TrainingBackend]
         | type[ExecutionBackend]
         | type[ModelGateway]
-        | type[SandboxService],
+        | type[SandboxService]
+        | type[ChatModel],
     ]"""
 
 

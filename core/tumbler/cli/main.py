@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": "run, resume or repeat a run of registry.toml",
     "check": "check a registry file and list every problem in it",
+    "agent": "speak with an agent that works in a folder of yours, in a sandbox",
     "plugins": "list the plugins, or explain why one is or is not there",
     "schema": "print the JSON Schema of registry.toml, for editors",
     "eval": "evaluate a model or a finished run",

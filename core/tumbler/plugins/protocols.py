@@ -66,6 +66,7 @@ def _kind_contract(kind: ComponentKind) -> type:
 
 
 def _role_contract(role: BackendRole) -> type:
+    from tumbler.contracts.chat import ChatModel
     from tumbler.contracts.execution import ExecutionBackend
     from tumbler.contracts.gateway import ModelGateway
     from tumbler.contracts.inference import InferenceBackend
@@ -80,5 +81,6 @@ def _role_contract(role: BackendRole) -> type:
         "execution": ExecutionBackend,
         "gateway": ModelGateway,
         "service": SandboxService,
+        "chat": ChatModel,
     }
     return contracts[role]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tumbler.contracts.agent import Limits
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, OnText
+from tumbler.contracts.conversation import Event
 from tumbler.contracts.environment import (
     EnvironmentCapabilities,
     Observation,
@@ -24,7 +25,6 @@ from tumbler.trajectory.record import Component, Trajectory
 from tumbler_agents.iflow.agent import IflowAgent
 from tumbler_agents.iflow.assembly import Host
 from tumbler_agents.iflow.conversation import Conversation
-from tumbler_agents.iflow.events import Event
 from tumbler_agents.iflow.served import ServedSpeaker
 from tumbler_agents.iflow.settings import IflowSettings
 from tumbler_agents.iflow.transcript import Transcript

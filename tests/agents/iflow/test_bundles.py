@@ -4,10 +4,10 @@ import pytest
 from tests.agents.iflow.scripted import ScriptedChat, call, events_of, host_of
 from tests.agents.mcp.servers import offering
 
+from tumbler.contracts.conversation import CallEnded
 from tumbler.errors import ComponentNotFoundError, RegistryError
 from tumbler_agents.iflow.conversation import opened
 from tumbler_agents.iflow.definitions import SubAgent, SubAgentSettings, parse_definition, read_definitions
-from tumbler_agents.iflow.events import CallEnded
 from tumbler_agents.iflow.settings import IflowSettings
 from tumbler_agents.iflow.workflows import Command, load_workflow
 

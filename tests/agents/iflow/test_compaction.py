@@ -17,9 +17,9 @@ from tests.agents.iflow.scripted import (
 
 from tumbler.contracts.agent import Limits, Reply
 from tumbler.contracts.context import Plan, StrategyCaps, Summarise
+from tumbler.contracts.conversation import Compacted
 from tumbler.rollout.context import NamedStrategy
 from tumbler_agents.iflow.conversation import opened
-from tumbler_agents.iflow.events import Compacted
 from tumbler_agents.iflow.memory import MemorySettings
 from tumbler_agents.iflow.settings import IflowSettings
 from tumbler_agents.iflow.speaking import RecordedSpeaker
@@ -56,8 +56,8 @@ async def test_task_rules_todo_and_files_outlive_a_compaction(box):
     context = pipeline(SumUp(), context=40_000)
     async with opened(SETTINGS, host_of(chat, sandbox=box, context=context)) as conversation:
         await events_of(conversation, "The task is to repair the house.")
-        await events_of(conversation, "/compact")
-        events = await events_of(conversation, "Go on.")
+        events = await events_of(conversation, "/compact")
+        await events_of(conversation, "Go on.")
     compacted = [event for event in events if isinstance(event, Compacted)]
     assert compacted and compacted[0].tokens_after < compacted[0].tokens_before
     seen = "\n".join(message.content for message in chat.asked[-1])

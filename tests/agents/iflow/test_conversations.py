@@ -6,13 +6,22 @@ import pytest
 from tests.agents.iflow.scripted import ScriptedChat, call, calls, events_of, host_of, require_legal
 
 from tumbler.contracts.agent import Limits
+from tumbler.contracts.conversation import (
+    ApprovalNeeded,
+    CallEnded,
+    CallStarted,
+    Done,
+    Notice,
+    Said,
+    TextPiece,
+    TokensUsed,
+)
 from tumbler.contracts.values import ToolCall
 from tumbler.errors import RegistryError
 from tumbler.testing.fakes import TwoStepEnvironment, TwoStepSettings
 from tumbler_agents.iflow.approval import ApprovalRule, ApprovalSettings
 from tumbler_agents.iflow.checkpoints import load
 from tumbler_agents.iflow.conversation import opened
-from tumbler_agents.iflow.events import ApprovalNeeded, CallEnded, CallStarted, Done, Notice, Said, TextPiece
 from tumbler_agents.iflow.recording import CallRecord
 from tumbler_agents.iflow.settings import IflowSettings
 from tumbler_agents.iflow.thread import INTERRUPTED
@@ -26,8 +35,8 @@ async def test_a_message_brings_events_up_to_the_end(box):
     async with opened(SETTINGS, host_of(chat, sandbox=box)) as conversation:
         events = await events_of(conversation, "Say hello.")
     kinds = [type(event) for event in events]
-    assert kinds == [CallStarted, CallEnded, TextPiece, Said, Done]
-    assert events[1].text == "hello" and not events[1].errored
+    assert kinds == [TokensUsed, CallStarted, CallEnded, TextPiece, TokensUsed, Said, Done]
+    assert events[2].text == "hello" and not events[2].errored
     assert events[-1] == Done(reason="finished", text="It says hello.")
 
 

@@ -3,10 +3,10 @@
 import pytest
 from tests.agents.iflow.scripted import ScriptedChat, call, calls, events_of, host_of
 
+from tumbler.contracts.conversation import ApprovalNeeded
 from tumbler_agents.iflow.allowance import Allowance
 from tumbler_agents.iflow.conversation import opened
 from tumbler_agents.iflow.definitions import SubAgentSettings
-from tumbler_agents.iflow.events import ApprovalNeeded
 from tumbler_agents.iflow.loops import LoopGuard
 from tumbler_agents.iflow.mentions import mentioned
 from tumbler_agents.iflow.planning import PLAN_TOOL

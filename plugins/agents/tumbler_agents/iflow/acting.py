@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from tumbler.contracts.chat import ChatCall, ChatReply
+from tumbler.contracts.conversation import CallEnded, CallStarted
 from tumbler.contracts.values import JSONObject, ToolCall
-from tumbler_agents.iflow.events import CallEnded, CallStarted
 from tumbler_agents.iflow.reminders import reminder
 from tumbler_agents.iflow.thread import AgentThread, Answers
 from tumbler_agents.iflow.toolbox import Offer

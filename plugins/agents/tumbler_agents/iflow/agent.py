@@ -1,14 +1,19 @@
-"""The agent `iflow` in an episode; the loop itself is in `loop`."""
+"""The agent `iflow`, in an episode or with a person; the loop itself is in `loop`."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from tumbler.contracts.agent import Episode, HostingEpisode, Outcome, StopReason
 from tumbler.contracts.chat import ChatCall, ChatMessage
+from tumbler.contracts.conversation import Conversation, ConversationHost, EndReason
 from tumbler.contracts.environment import ExpertAction
+from tumbler.contracts.values import JSON
 from tumbler.dialects import dialect
-from tumbler_agents.iflow.assembly import Host, assembled
-from tumbler_agents.iflow.events import EndReason
+from tumbler_agents.iflow.assembly import Assembled, Host, assembled
+from tumbler_agents.iflow.conversing import conversing
 from tumbler_agents.iflow.loop import drive
 from tumbler_agents.iflow.opening import enter
 from tumbler_agents.iflow.settings import IflowSettings
@@ -58,4 +63,14 @@ class IflowAgent:
         async with assembled(self._settings, host) as agent:
             await enter(agent, "\n".join(part for part in (episode.task.instruction, episode.observation.text) if part))
             ending = await drive(agent.thread)
-        return Outcome(reason=_REASONS[ending.reason], malformed_calls=ending.malformed)
+        return Outcome(reason=_REASONS[ending.reason], malformed_calls=ending.malformed, details=_details(agent))
+
+    def converse(self, host: ConversationHost, saved: Path | None = None) -> AbstractAsyncContextManager[Conversation]:
+        """Open a conversation with a person."""
+        return conversing(self._settings, host, saved)
+
+
+def _details(agent: Assembled) -> dict[str, JSON]:
+    """Return what the hooks did, also those of the session's end; nothing where there are none."""
+    records: list[JSON] = [asdict(record) for record in agent.thread.shared.hooks.records]
+    return {"hooks": records} if records else {}

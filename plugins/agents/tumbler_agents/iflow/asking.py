@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from tumbler.contracts.chat import ChatReply
+from tumbler.contracts.conversation import Compacted, Said, TextPiece, TokensUsed
 from tumbler.contracts.values import Message
 from tumbler_agents.iflow.compaction import freed, shown_again
-from tumbler_agents.iflow.events import Compacted, Said, TextPiece
 from tumbler_agents.iflow.reminders import reminder
 from tumbler_agents.iflow.speaking import Asked
 from tumbler_agents.iflow.thread import AgentThread
 
-__all__ = ["Blocked", "ask"]
+__all__ = ["Blocked", "ask", "look"]
 
 
 class Blocked(Exception):
@@ -27,7 +27,7 @@ async def ask(thread: AgentThread) -> ChatReply:
         raise Blocked(before.blocked)
     for text in before.context:
         thread.tell(reminder(text))
-    messages, compacted = await _view(thread)
+    messages = await look(thread)
     thread.allowance.take()
     thread.turn += 1
     if thread.todo is not None:
@@ -38,10 +38,12 @@ async def ask(thread: AgentThread) -> ChatReply:
         entries=thread.context.entries,
         tools=thread.toolbox.specs,
         call_prefix=f"{thread.id}-{thread.turn}-",
-        compacted=compacted,
+        compacted=thread.compacted,
         on_text=lambda piece: _pass_on(thread, piece),
     )
     reply = await thread.shared.speaker.speak(asked)
+    thread.compacted = False
+    _count(thread, reply)
     thread.context.append(
         Message(role="assistant", content=reply.text), sampled=True, calls=[call.id for call in reply.message.calls]
     )
@@ -50,18 +52,33 @@ async def ask(thread: AgentThread) -> ChatReply:
     return reply
 
 
+def _count(thread: AgentThread, reply: ChatReply) -> None:
+    usage = reply.usage
+    shown = usage.prompt or sum(entry.tokens for entry in thread.context.entries)
+    thread.shared.emit(
+        TokensUsed(
+            agent_id=thread.id,
+            prompt=shown,
+            completion=usage.completion,
+            cached=usage.cached,
+            estimated=not usage.prompt,
+        )
+    )
+
+
 async def _pass_on(thread: AgentThread, piece: str) -> None:
     thread.shared.emit(TextPiece(agent_id=thread.id, text=piece))
 
 
-async def _view(thread: AgentThread) -> tuple[Sequence[Message], bool]:
-    """Return what the model is to see, and whether that was compacted; what must not be lost is then behind it."""
+async def look(thread: AgentThread) -> Sequence[Message]:
+    """Return what the model is to see; where that was compacted, what must not be lost is behind it."""
     before = thread.context.entries
     messages = await thread.context.messages()
     after = thread.context.entries
     saved = freed(before, after)
     if not saved:
-        return messages, False
+        return messages
+    thread.compacted = True
     counts = [sum(entry.tokens for entry in entries) for entries in (before, after)]
     thread.shared.emit(Compacted(agent_id=thread.id, tokens_before=counts[0], tokens_after=counts[1]))
     told = {"tokens_before": counts[0], "tokens_after": counts[1]}
@@ -79,4 +96,4 @@ async def _view(thread: AgentThread) -> tuple[Sequence[Message], bool]:
     )
     for text in (*(reminder(each) for each in verdict.context), *((again,) if again else ())):
         thread.tell(text)
-    return await thread.context.messages(), True
+    return await thread.context.messages()

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tumbler.contracts.agent import EpisodeTools, Limits
 from tumbler.contracts.chat import Dialect
 from tumbler.contracts.context import ContextPipeline
+from tumbler.contracts.conversation import Emit
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.errors import SandboxError
 from tumbler_agents.iflow.allowance import Allowance
@@ -14,7 +15,6 @@ from tumbler_agents.iflow.approval import Approvals, Approver
 from tumbler_agents.iflow.checkpoints import Saved, put_back
 from tumbler_agents.iflow.crew import Crew
 from tumbler_agents.iflow.definitions import GENERAL_AGENT, SubAgent, read_definitions
-from tumbler_agents.iflow.events import Emit
 from tumbler_agents.iflow.hooks import HookEvent, HookFunction, Hooks
 from tumbler_agents.iflow.loops import LoopGuard
 from tumbler_agents.iflow.memory import Memory, memory_tool
@@ -74,6 +74,8 @@ class Assembled:
     """The files that the agent knows."""
     greeting: Sequence[str]
     """What the hooks of the session's start have to say."""
+    pending: list[str] = field(default_factory=list)
+    """What the agent is reminded of with the person's next message."""
 
 
 @asynccontextmanager

@@ -4,14 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tumbler_agents.iflow.asking import look
 from tumbler_agents.iflow.assembly import Assembled
+from tumbler_agents.iflow.planning import PLAN_TOOL, plan_tool
+from tumbler_agents.iflow.prompts import PLANNING, PLANNING_OVER
+from tumbler_agents.iflow.toolbox import Offer, Toolbox
 
-__all__ = ["Answered", "answer"]
+__all__ = ["Answered", "answer", "commands"]
 
 _BUILT_IN: Final[Mapping[str, str]] = {
-    "compact": "Make room: the context strategies compact the conversation before the next reply.",
+    "compact": "Make room: let the context strategies compact the conversation now.",
     "memory": "Show what the agent is told of the project in every conversation.",
     "todo": "Show the todo list.",
+    "tools": "Show the tools that the agent has.",
+    "plan": "Begin or leave plan mode: only reading, until you have approved a plan.",
     "help": "Show the commands.",
 }
 
@@ -26,6 +32,11 @@ class Answered:
     """What the agent is told; None for nothing."""
 
 
+def commands(agent: Assembled) -> Mapping[str, str]:
+    """Return each command and what it does."""
+    return {**_BUILT_IN, **{name: each.description for name, each in agent.workflow.commands.items()}}
+
+
 async def answer(agent: Assembled, text: str) -> Answered:
     """Carry out a command, or pass the message on. A slash before what is no command is just a character."""
     name, _, arguments = text.strip().removeprefix("/").partition(" ")
@@ -33,29 +44,67 @@ async def answer(agent: Assembled, text: str) -> Answered:
         return Answered(prompt=text)
     match name:
         case "help":
-            return Answered(notice=_help(agent))
+            return Answered(notice="\n".join(f"/{each}  {said}".rstrip() for each, said in commands(agent).items()))
         case "todo":
             return Answered(notice=agent.todo.shown() or "The todo list is empty.")
         case "memory":
             parts = [agent.memory_text, *agent.memory.saved]
             return Answered(notice="\n\n".join(part for part in parts if part) or "There is no memory.")
+        case "tools":
+            return Answered(notice=_tools(agent))
+        case "plan":
+            return Answered(notice=_plan(agent))
         case "compact":
-            return await _compact(agent, arguments)
+            return Answered(notice=await _compact(agent, arguments))
         case _ if name in agent.workflow.commands:
             return Answered(prompt=agent.workflow.commands[name].filled(arguments.strip()))
         case _:
             return Answered(prompt=text)
 
 
-async def _compact(agent: Assembled, arguments: str) -> Answered:
-    hooks = agent.thread.shared.hooks
-    verdict = await hooks.run("before_compact", {"instructions": arguments})
+async def _compact(agent: Assembled, arguments: str) -> str:
+    """Let the strategies plan at once, so that the person sees what comes of it."""
+    thread = agent.thread
+    verdict = await thread.shared.hooks.run("before_compact", {"instructions": arguments})
     if verdict.blocked is not None:
-        return Answered(notice=f"Not compacted: {verdict.blocked}")
-    agent.thread.context.request("user_request")
-    return Answered(notice="The conversation is compacted before the next reply.")
+        return f"Not compacted: {verdict.blocked}"
+    if not thread.turn:
+        return "There is nothing to compact yet."
+    known = thread.compacted
+    before = sum(entry.tokens for entry in thread.context.entries)
+    thread.compacted = False
+    thread.context.request("user_request")
+    await look(thread)
+    after = sum(entry.tokens for entry in thread.context.entries)
+    told, thread.compacted = thread.compacted, thread.compacted or known
+    if told:  # as an event
+        return ""
+    if after >= before:
+        return "Nothing was compacted: the context strategies found nothing that is worth leaving out."
+    return f"Old results were left out: the conversation takes about {after:,} tokens in place of {before:,}."
 
 
-def _help(agent: Assembled) -> str:
-    known = {**_BUILT_IN, **{name: each.description for name, each in agent.workflow.commands.items()}}
-    return "\n".join(f"/{name}  {description}".rstrip() for name, description in known.items())
+def _tools(agent: Assembled) -> str:
+    lines = [f"{each.spec.name}  {each.spec.description.partition('. ')[0]}" for each in agent.thread.toolbox.offers]
+    return "\n".join(lines) or "The agent has no tools."
+
+
+def _plan(agent: Assembled) -> str:
+    """Change the mode; the agent is told with the next message, as its system message cannot change any more."""
+    thread = agent.thread
+    mode = thread.shared.plan
+    agent.pending.clear()
+    if mode.active:
+        mode.active = False
+        if thread.context.entries:
+            agent.pending.append(PLANNING_OVER)
+        return "Plan mode is over: the agent may change things."
+    mode.active = True
+    tool = plan_tool(mode)
+    known = thread.toolbox.get(PLAN_TOOL) is not None
+    if not known:
+        thread.toolbox = Toolbox([*thread.toolbox.offers, Offer.of(tool, "own", planning=True)])
+    if thread.context.entries:
+        told = thread.shared.speaker.opening(PLANNING, [] if known else [tool.spec])
+        agent.pending.append(told.content)
+    return "Plan mode: the agent only reads until you have approved its plan."

@@ -1,25 +1,27 @@
 """A conversation with a person, outside of training: what it brings comes as events; shows nothing itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tumbler.contracts.agent import Limits
+from tumbler.contracts.conversation import ApprovalNeeded, Done, Event, Notice, Spoken
 from tumbler.contracts.sandbox_control import ControlledSandbox
 from tumbler.contracts.values import JSONObject
-from tumbler.errors import CapabilityError
+from tumbler.errors import CapabilityError, TumblerError
 from tumbler_agents.iflow.allowance import Allowance
 from tumbler_agents.iflow.approval import Approval
 from tumbler_agents.iflow.assembly import Assembled, Host, assembled
 from tumbler_agents.iflow.checkpoints import Saved, SavedEntry, save
-from tumbler_agents.iflow.commands import answer
-from tumbler_agents.iflow.events import ApprovalNeeded, Done, Event, Notice
+from tumbler_agents.iflow.commands import answer, commands
 from tumbler_agents.iflow.hooks import HookRecord
 from tumbler_agents.iflow.loop import drive
 from tumbler_agents.iflow.opening import enter
+from tumbler_agents.iflow.prompts import INTERRUPTED_TURN
+from tumbler_agents.iflow.reminders import without_reminders
 from tumbler_agents.iflow.settings import IflowSettings
 
 __all__ = ["Conversation", "opened"]
@@ -97,6 +99,26 @@ class Conversation:
         """Return what came of every hook so far."""
         return tuple(self._agent.thread.shared.hooks.records)
 
+    @property
+    def commands(self) -> Mapping[str, str]:
+        """Return the commands, and what each does."""
+        return commands(self._agent)
+
+    @property
+    def spoken(self) -> Sequence[Spoken]:
+        """Return what was said on both sides, without calls, results and reminders, as far as it is in view."""
+        dialect = self._agent.thread.shared.dialect
+        spoken: list[Spoken] = []
+        for entry in self._agent.thread.context.entries:
+            role, content = entry.message.role, entry.message.content
+            if role == "assistant":
+                said = dialect.read(content, call_prefix="").content
+                spoken += [Spoken(who="agent", text=said)] if said else []
+            elif role == "user" and entry.answers is None and not entry.summary:
+                said = without_reminders(content)
+                spoken += [Spoken(who="person", text=said)] if said else []
+        return spoken
+
     async def send(self, text: str) -> AsyncGenerator[Event]:
         """Yield what happens until the agent stops; the last event is `Done`.
 
@@ -162,7 +184,11 @@ class Conversation:
         agent.thread.allowance = _allowance(self._host.limits)
         agent.thread.malformed = 0
         await enter(agent, answered.prompt)
-        ending = await drive(agent.thread)
+        try:
+            ending = await drive(agent.thread)
+        except asyncio.CancelledError:
+            agent.pending.append(INTERRUPTED_TURN)
+            raise
         return Done(reason=ending.reason, text=ending.text)
 
 
@@ -175,5 +201,7 @@ def _ending(work: "asyncio.Task[Done]") -> Done:
         return Done(reason="interrupted")
     error = work.exception()
     if error is not None:
-        return Done(reason="failed", text=f"{type(error).__name__}: {error}"[:_SAID])
+        # Tumbler's own errors say all there is to say; of others the kind does, too.
+        said = str(error) if isinstance(error, TumblerError) else f"{type(error).__name__}: {error}"
+        return Done(reason="failed", text=said[:_SAID])
     return work.result()

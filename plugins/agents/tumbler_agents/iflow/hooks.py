@@ -13,10 +13,10 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from tumbler.config import Settings
+from tumbler.contracts.conversation import Emit, HookRan
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.contracts.values import JSON, JSONObject
 from tumbler.errors import SandboxDied
-from tumbler_agents.iflow.events import Emit, HookRan
 from tumbler_agents.iflow.hook_commands import HookFailed, run_in_sandbox, run_on_host
 
 __all__ = ["HookAnswer", "HookEvent", "HookFunction", "HookRecord", "HookSettings", "HookVerdict", "Hooks"]

@@ -15,12 +15,13 @@ async def enter(agent: Assembled, text: str) -> None:
     attached = ""
     if thread.place is not None and settings.attached_characters:
         attached = await attachments(text, thread.place, characters=settings.attached_characters)
-    parts = [text]
+    parts = [*(reminder(each) for each in agent.pending), text]
     if first:
         opening = thread.shared.speaker.opening(_system(agent), thread.toolbox.specs)
         if opening.content:
             thread.context.append(opening, pinned=True)
         parts += [reminder(each) for each in agent.greeting]
+    agent.pending.clear()
     thread.guard.forget()
     thread.tell("\n\n".join(parts), pinned=first)
     if attached:

@@ -1,6 +1,8 @@
 """Short reminders that go along with the newest answer or user message; knows no conversation."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from pydantic import Field
 
@@ -11,7 +13,9 @@ from tumbler_agents.iflow.todo import TodoList
 from tumbler_agents.tools.checked import Refusal
 from tumbler_agents.tools.workplace import Workplace
 
-__all__ = ["ReminderSettings", "Reminders", "reminder"]
+__all__ = ["ReminderSettings", "Reminders", "reminder", "without_reminders"]
+
+_REMINDER: Final = re.compile(r"<system-reminder>\n.*?\n</system-reminder>", re.DOTALL)
 
 
 class ReminderSettings(Settings):
@@ -113,3 +117,9 @@ class Reminders:
 def reminder(text: str) -> str:
     """Return a text as a reminder of the scaffold's, which is neither the person's word nor a tool's."""
     return f"<system-reminder>\n{text}\n</system-reminder>"
+
+
+def without_reminders(text: str) -> str:
+    """Return what a person said, without the reminders and attached files that the scaffold put with it."""
+    said = _REMINDER.sub("", text).strip()
+    return "" if said.startswith("<file path=") else said

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tumbler.contracts.agent import EpisodeModel
-from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect, OnText, StopReason
+from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect, OnText, StopReason, Usage
 from tumbler.contracts.context import LogEntry
 from tumbler.contracts.inference import FinishReason
 from tumbler.contracts.values import Message, ToolSpec
@@ -65,7 +65,8 @@ class RecordedSpeaker:
         reply = await self._model.generate(joined(asked.messages), agent_id=asked.agent_id, cause=cause)
         message = self._dialect.read(reply.text, call_prefix=asked.call_prefix)
         stop = "calls" if message.calls and reply.finish_reason == "stop" else _STOPS[reply.finish_reason]
-        return ChatReply(message=message, stop=stop, text=reply.text, chunk=reply.chunk)
+        usage = Usage(prompt=reply.prompt_tokens, completion=reply.tokens, cached=reply.cached_tokens)
+        return ChatReply(message=message, stop=stop, text=reply.text, usage=usage, chunk=reply.chunk)
 
 
 def joined(messages: Sequence[Message]) -> Sequence[Message]:

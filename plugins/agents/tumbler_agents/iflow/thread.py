@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, Dialect
 from tumbler.contracts.context import ContextPipeline
+from tumbler.contracts.conversation import Emit, EndReason
 from tumbler.contracts.values import Message
 from tumbler_agents.iflow.allowance import Allowance
 from tumbler_agents.iflow.approval import Approvals
-from tumbler_agents.iflow.events import Emit, EndReason
 from tumbler_agents.iflow.hooks import Hooks
 from tumbler_agents.iflow.loops import LoopGuard
 from tumbler_agents.iflow.memory import Memory
@@ -76,6 +76,8 @@ class AgentThread:
     turn: int = 0
     """Replies so far."""
     malformed: int = 0
+    compacted: bool = False
+    """Whether the conversation was compacted since the last reply."""
 
     @property
     def is_main(self) -> bool:

@@ -51,8 +51,13 @@ class Toolbox:
             self._offers.setdefault(offer.spec.name, offer)
 
     @property
+    def offers(self) -> Sequence[Offer]:
+        """Return all that is on offer, in order."""
+        return list(self._offers.values())
+
+    @property
     def specs(self) -> Sequence[ToolSpec]:
-        """Return what the policy is told; it stays the same for a whole conversation."""
+        """Return what the policy is told; it stays the same but where the person asks for a plan."""
         return [offer.spec for offer in self._offers.values()]
 
     def get(self, name: str) -> Offer | None:

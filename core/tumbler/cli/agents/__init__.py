@@ -1,0 +1,1 @@
+"""The parts of `tumbler agent`: model, place, conversation, screen."""
