@@ -84,6 +84,27 @@ class InteractiveTests(CompleteFixtures):
         assert (await session.run("echo $X")).stdout == b"kept\n"
         await session.close()
 
+    async def test_an_interrupt_ends_loops_too(self, session: Session) -> None:
+        """Of programs, whatever runs when it comes, and of builtins alone."""
+        for turn in ("sleep 0.01", ":"):
+            talk = _interactive(session)
+            await talk.start(f"X=kept; echo on; while :; do {turn}; done; echo after", timeout=LONG_S)
+            await talk.expect(b"on", timeout=LONG_S)
+            await talk.interrupt()
+            result = await talk.finish()
+            assert (result.exit_code, result.timed_out) == (130, False)
+            assert (await session.run("echo $X")).stdout == b"kept\n"
+
+    async def test_interrupts_at_any_moment_leave_a_session_whole(self, session: Session) -> None:
+        """Also where a command ends just then."""
+        for number in range(20):
+            talk = _interactive(session)
+            await talk.start(f"sleep 0.01; echo {number}", timeout=LONG_S)
+            await talk.interrupt()
+            assert (await talk.finish()).exit_code in (0, 130)
+            result = await session.run(f"echo {number}")
+            assert (result.exit_code, result.stdout) == (0, f"{number}\n".encode())
+
     async def test_an_interrupt_of_nothing_does_nothing(self, session: Session) -> None:
         """The shell itself is not hit."""
         await session.run("X=kept")

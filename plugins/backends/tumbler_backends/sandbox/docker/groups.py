@@ -85,11 +85,9 @@ class CommandGroup:
         """Return the processes; none once the group is gone."""
         return _members(self._folder)
 
-    def signal(self, number: int, *, spare: int | None = None) -> None:
-        """Send a signal to all but `spare`."""
+    def signal(self, number: int) -> None:
+        """Send a signal to all."""
         for pid in self.members():
-            if pid == spare:
-                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

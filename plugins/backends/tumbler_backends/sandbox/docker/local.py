@@ -171,9 +171,9 @@ class _LocalCommand:
         """Return the descriptor of its terminal."""
         return self._launched.terminal
 
-    async def signal(self, number: int, *, children_only: bool = False) -> None:
+    async def signal(self, number: int) -> None:
         """Send a signal to all in the group."""
-        self._group.signal(number, spare=self._launched.pid if children_only else None)
+        self._group.signal(number)
 
     async def kill(self) -> None:
         """Kill all in the group and remove it."""

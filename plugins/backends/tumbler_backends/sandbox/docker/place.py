@@ -43,8 +43,8 @@ class Started(Protocol):
         """Return the descriptor of its terminal; who takes it closes it."""
         ...
 
-    async def signal(self, number: int, *, children_only: bool = False) -> None:
-        """Send a signal to the command and all its children, or to those alone."""
+    async def signal(self, number: int) -> None:
+        """Send a signal to the command and all its children."""
         ...
 
     async def kill(self) -> None:

@@ -82,10 +82,10 @@ class DockerSession:
         return await self._talk.expect(re.compile(pattern), timeout)
 
     async def interrupt(self) -> None:
-        """Send SIGINT to what the running command has started; the shell itself goes on."""
+        """Send SIGINT to the running command; the session and its state live on."""
         shell = self._shell
         if self._busy and shell is not None:
-            await shell.started.signal(signal.SIGINT, children_only=True)
+            await shell.started.signal(signal.SIGINT)
 
     async def finish(self) -> ExecResult:
         """End the started command's stdin, wait for it within its `timeout`, and return its result."""

@@ -24,15 +24,21 @@ _LOOP: Final = (
     "exec 250<&0 251>&1 </dev/null >/dev/null; "
     # Restore `$?`, unless `set -e` would take that for a failure.
     '__tumbler_last() { [[ $- == *e* ]] || builtin return "$1"; }; '
-    "__tumbler_turn=0; "
+    "__tumbler_turn=0 __tumbler_interrupted= __tumbler_answering=; "
+    # An interrupted command leaves all its loops, and with them this one: it goes on after its end. An answer is whole.
+    "trap '[[ -n $__tumbler_answering ]] || { __tumbler_interrupted=130; builtin break 999 2>/dev/null; }' INT; "
+    "__tumbler_loop='"
     # The answer stands before the command, so that a stray `break` or `continue` cannot skip it.
-    "while :; do while __tumbler_status=$?; "
-    '{ builtin printf \'%s\\0%s\\0%s\\0\' "$__tumbler_turn" "$__tumbler_status" "$PWD"; '
-    "builtin declare -px; builtin printf '\\0'; } >&251; "
-    "IFS=' ' builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; "
-    "IFS= builtin read -r -d '' -u 250 __tumbler_command || builtin exit 0; "
-    'do __tumbler_last "$__tumbler_status"; builtin eval "$__tumbler_command" <"$__tumbler_input" '
-    f'>{CONTROL_FOLDER}/"$__tumbler_output"o 2>{CONTROL_FOLDER}/"$__tumbler_output"e 250>&- 251>&-; done; done'
+    "while :; do while __tumbler_status=${__tumbler_interrupted:-$?}; __tumbler_answering=1 __tumbler_interrupted=; "
+    '{ builtin printf "%s\\0%s\\0%s\\0" "$__tumbler_turn" "$__tumbler_status" "$PWD"; '
+    'builtin declare -px; builtin printf "\\0"; } >&251; '
+    'IFS=" " builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; '
+    'IFS= builtin read -r -d "" -u 250 __tumbler_command || builtin exit 0; '
+    'do __tumbler_answering=; __tumbler_last "$__tumbler_status"; '
+    'builtin eval "$__tumbler_command" <"$__tumbler_input" '
+    f'>{CONTROL_FOLDER}/"$__tumbler_output"o 2>{CONTROL_FOLDER}/"$__tumbler_output"e 250>&- 251>&-; done; done; '
+    'builtin eval "$__tumbler_loop"\'; '
+    'builtin eval "$__tumbler_loop"'
 )
 _FIELDS: Final = 4
 _MAX_ANSWER_BYTES: Final = 16 << 20

@@ -77,12 +77,8 @@ class LaunchedProcess:
 
     async def signal(self, number: int) -> None:
         """Send a signal to it and its children; does nothing once it has ended."""
-        await self.signal_all_but(number, None)
-
-    async def signal_all_but(self, number: int, spared: int | None) -> None:
-        """Send a signal to its processes except the one with the process id `spared`."""
         if not self.record.ended:
-            await self._run(signal_words(self._tree, number, spared=spared))
+            await self._run(signal_words(self._tree, number))
 
     async def resize(self, size: TerminalSize) -> None:
         """Refuse: there is no terminal."""

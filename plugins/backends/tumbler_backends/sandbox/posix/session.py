@@ -105,9 +105,9 @@ class ProcessSession:
                 await channel.news()
 
     async def interrupt(self) -> None:
-        """Send SIGINT to the programs of the running command; the session and its state live on."""
+        """Send SIGINT to the running command; the session and its state live on."""
         if self._running and self._shell is not None:
-            await self._shell.process.signal_all_but(signal.SIGINT, self._shell.pid)
+            await self._shell.process.signal(signal.SIGINT)
 
     async def finish(self) -> ExecResult:
         """End the started command's stdin, wait for it within its time-out, and return its result."""

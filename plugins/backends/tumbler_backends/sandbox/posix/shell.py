@@ -23,25 +23,31 @@ _LOOP: Final = (
     "exec 250<&0 251>&1 </dev/null >/dev/null 2>&1; __tumbler_folder=$1; shift; "
     'mkdir -p -m 700 "$__tumbler_folder"; '
     # Restore `$?`, unless `set -e` would take that for a failure.
-    '__tumbler_last() { [[ $- == *e* ]] || builtin return "$1"; }; __tumbler_turn=0 __tumbler_output=; '
+    '__tumbler_last() { [[ $- == *e* ]] || builtin return "$1"; }; '
+    "__tumbler_turn=0 __tumbler_output= __tumbler_interrupted= __tumbler_answering=; "
+    # An interrupted command leaves all its loops, and with them this one: it goes on after its end. An answer is whole.
+    "trap '[[ -n $__tumbler_answering ]] || { __tumbler_interrupted=130; builtin break 999 2>/dev/null; }' INT; "
+    "__tumbler_loop='"
     # The answer stands before the command, so that a stray `break` or `continue` cannot skip it.
-    "while :; do while __tumbler_status=$?; "
+    "while :; do while __tumbler_status=${__tumbler_interrupted:-$?}; __tumbler_answering=1 __tumbler_interrupted=; "
     "if [[ -n $__tumbler_output ]]; then IFS= builtin read -r -u 250 __tumbler_key; "
-    "builtin printf '\\0%s:end\\0' \"$__tumbler_key\" >&252; builtin printf '\\0%s:end\\0' \"$__tumbler_key\" >&253; "
+    'builtin printf "\\0%s:end\\0" "$__tumbler_key" >&252; builtin printf "\\0%s:end\\0" "$__tumbler_key" >&253; '
     "command exec 252>&- 253>&-; builtin unset __tumbler_key; fi; "
     # One by one: what a DEBUG trap says goes where the shell's own output goes, which is nowhere.
-    'builtin printf \'%s\\0%s\\0%s\\0%s\\0\' "$__tumbler_turn" "$__tumbler_status" "$$" "$PWD" >&251; '
-    "builtin declare -px >&251; builtin printf '\\0' >&251; "
-    "IFS=' ' builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; "
-    "IFS= builtin read -r -d '' -u 250 __tumbler_command; "
+    'builtin printf "%s\\0%s\\0%s\\0" "$__tumbler_turn" "$__tumbler_status" "$PWD" >&251; '
+    'builtin declare -px >&251; builtin printf "\\0" >&251; '
+    'IFS=" " builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; '
+    'IFS= builtin read -r -d "" -u 250 __tumbler_command; '
     "__tumbler_output=$__tumbler_folder/$__tumbler_output; [[ -p ${__tumbler_output}e ]] || "
     'builtin command -p mkfifo "${__tumbler_output}o" "${__tumbler_output}e"; '
     '[[ $__tumbler_input != */*i || -p $__tumbler_input ]] || builtin command -p mkfifo "$__tumbler_input"; '
     'command exec 252>"${__tumbler_output}o" 253>"${__tumbler_output}e"; '
-    'do __tumbler_last "$__tumbler_status"; builtin eval "$__tumbler_command" '
-    '<"$__tumbler_input" >&252 2>&253 250<&- 251>&- 252>&- 253>&-; done; done'
+    'do __tumbler_answering=; __tumbler_last "$__tumbler_status"; builtin eval "$__tumbler_command" '
+    '<"$__tumbler_input" >&252 2>&253 250<&- 251>&- 252>&- 253>&-; done; done; '
+    'builtin eval "$__tumbler_loop"\'; '
+    'builtin eval "$__tumbler_loop"'
 )
-_FIELDS: Final = 5
+_FIELDS: Final = 4
 _MAX_ANSWER_BYTES: Final = 16 << 20
 _PIECE: Final = 1 << 20
 _WAIT_S: Final = 3600.0
@@ -53,7 +59,6 @@ class Answer:
     """What bash says after a command."""
 
     status: int
-    pid: int
     cwd: bytes
     exports: bytes
     """Shell text that sets the exported variables."""
@@ -65,7 +70,6 @@ class Shell:
     def __init__(self, process: LaunchedProcess) -> None:
         """Take over a process made by `start`."""
         self.process = process
-        self.pid: int | None = None
         self._turn = 0
         self._heard = bytearray()
         self._answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
@@ -117,10 +121,9 @@ class Shell:
         self._heard += words
         while (fields := bytes(self._heard).split(b"\0", _FIELDS))[_FIELDS:]:
             self._heard[:] = fields[_FIELDS]
-            turn, status, pid, cwd, exports = fields[:_FIELDS]
-            if turn == b"%d" % self._turn and status.isdigit() and pid.isdigit():  # anything else is forged, or late
-                self.pid = int(pid)
-                self._settle(Answer(status=int(status), pid=self.pid, cwd=cwd, exports=exports))
+            turn, status, cwd, exports = fields[:_FIELDS]
+            if turn == b"%d" % self._turn and status.isdigit():  # anything else is forged, or late
+                self._settle(Answer(status=int(status), cwd=cwd, exports=exports))
         if len(self._heard) > _MAX_ANSWER_BYTES:  # no bash says that much: the commands forge answers
             self._settle(None)
 

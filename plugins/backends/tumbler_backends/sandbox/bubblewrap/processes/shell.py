@@ -30,18 +30,18 @@ _LOOP: Final = (
     "exec 250<&0 </dev/null; __tumbler_file=$1; shift; "
     # Restore `$?`, unless `set -e` would take that for a failure.
     '__tumbler_last() { [[ $- == *e* ]] || builtin return "$1"; }; '
-    "__tumbler_turn=0 __tumbler_interrupted=; "
-    # An interrupted command leaves all its loops, and with them this one: it goes on after its end.
-    "trap '__tumbler_interrupted=130; builtin break 999 2>/dev/null' INT; "
+    "__tumbler_turn=0 __tumbler_interrupted= __tumbler_answering=; "
+    # An interrupted command leaves all its loops, and with them this one: it goes on after its end. An answer is whole.
+    "trap '[[ -n $__tumbler_answering ]] || { __tumbler_interrupted=130; builtin break 999 2>/dev/null; }' INT; "
     "__tumbler_loop='"
     # The answer stands before the command, so that a stray `break` or `continue` cannot skip it.
-    "while :; do while __tumbler_status=${__tumbler_interrupted:-$?}; __tumbler_interrupted=; "
+    "while :; do while __tumbler_status=${__tumbler_interrupted:-$?}; __tumbler_answering=1 __tumbler_interrupted=; "
     '{ builtin printf "%s\\0%s\\0%s\\0" "$__tumbler_turn" "$__tumbler_status" "$PWD"; '
     'builtin declare -px; builtin printf "\\0"; } >&250; '
     'IFS=" " builtin read -r -u 250 __tumbler_turn __tumbler_output __tumbler_input || builtin exit 0; '
     f'IFS= builtin read -r -d "" __tumbler_command <{CONTROL_FOLDER}/"$__tumbler_file"; '
     f'do {{ [[ $__tumbler_input == {_NO_INPUT} ]] || builtin printf "%s\\0on\\0\\0\\0" "$__tumbler_turn" >&250; '
-    '__tumbler_last "$__tumbler_status"; builtin eval "$__tumbler_command" 250>&-; } '
+    '__tumbler_answering=; __tumbler_last "$__tumbler_status"; builtin eval "$__tumbler_command" 250>&-; } '
     f'<"$__tumbler_input" >{CONTROL_FOLDER}/"$__tumbler_output"o 2>{CONTROL_FOLDER}/"$__tumbler_output"e; done; done; '
     'builtin eval "$__tumbler_loop"\'; '
     'builtin eval "$__tumbler_loop"'
