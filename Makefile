@@ -41,8 +41,9 @@ bench: install sandbox-tools  ## Run the benchmarks.
 study: install  ## Run a study of the algorithms: make study NAME=credit (an hour or more; it goes on where it was left).
 	$(BIN)/python -m experiments.$(NAME)
 
-quick-studies: install  ## Minutes: whether the main effects of two studies still show.
+quick-studies: install  ## Minutes: whether the main effects of three studies still show.
 	$(BIN)/python -m experiments.context --quick
+	$(BIN)/python -m experiments.credit --quick
 	$(BIN)/python -m experiments.resampling --quick
 
 isolation: install test-tools  ## Try to break out of the sandboxes, in five languages.

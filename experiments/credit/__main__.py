@@ -27,7 +27,6 @@ TUNING_SEEDS = (100, 101)
 TUNING_HORIZON = 8
 QUICK_HORIZON = 8
 QUICK_SEEDS = (0, 1)
-QUICK_RATE = 5e-4
 
 
 def horizon(steps: int) -> Condition:
@@ -56,14 +55,15 @@ def tune(options: Options) -> None:
 
 
 def check_main_effect(options: Options) -> int:
-    """Return 0 if chunks end above tokens at equal samples, else 1."""
-    compared = [variant(name, QUICK_RATE) for name in ("ipa", "ipa-token, γ = 0.95")]
-    outcomes = run_study(options, [horizon(QUICK_HORIZON)], compared, QUICK_SEEDS)
-    values = {arm.name: values_of(outcomes, horizon(QUICK_HORIZON).name, arm.name, final_success) for arm in compared}
-    chunks, tokens = values.values()
-    difference = paired(list(chunks.values()), list(tokens.values()))
+    """Return 0 if IPA ends above GRPO at equal samples, each at its own learning rate, else 1."""
+    ours, theirs = (arm for arm in arms() if arm.name in ("ipa", "grpo"))
+    outcomes = run_study(options, [horizon(QUICK_HORIZON)], [ours, theirs], QUICK_SEEDS)
+    by_chunk, by_answer = (
+        values_of(outcomes, horizon(QUICK_HORIZON).name, arm.name, final_success) for arm in (ours, theirs)
+    )
+    difference = paired(list(by_chunk.values()), list(by_answer.values()))
     print(success_table(outcomes, final_success))
-    print(f"chunks less tokens: {100 * difference.mean:+.1f} points")
+    print(f"IPA less GRPO: {100 * difference.mean:+.1f} points")
     return 0 if difference.mean > 0 else 1
 
 

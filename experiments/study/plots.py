@@ -20,6 +20,8 @@ __all__ = ["plot_conditions", "plot_curves"]
 
 _MARKERS = "osD^vPX*<>"
 _RESAMPLES = 2000
+_APART = 0.008
+_BAND = 0.08
 
 
 def plot_conditions(
@@ -33,12 +35,15 @@ def plot_conditions(
 ) -> None:
     """Draw one line for each arm over the conditions, whose places on the axis `positions` gives."""
     with _figure(path, xlabel, ylabel) as axes:
-        for number, arm in enumerate(arms_of(outcomes)):
+        arms = arms_of(outcomes)
+        # Side by side, or the intervals would hide each other.
+        apart = _APART * (max(positions.values()) - min(positions.values()))
+        for number, arm in enumerate(arms):
             places, intervals = [], []
             for condition, place in positions.items():
                 values = values_of(outcomes, condition, arm, measure)
                 if values:
-                    places.append(place)
+                    places.append(place + apart * (number - (len(arms) - 1) / 2))
                     intervals.append(bootstrap(list(values.values()), resamples=_RESAMPLES))
             means = np.array([each.mean for each in intervals])
             errors = np.nan_to_num([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
@@ -70,7 +75,7 @@ def plot_curves(
             line.set_marker(_MARKERS[number % len(_MARKERS)])
             line.set_markevery(max(1, steps // 6))
             axes.fill_between(
-                tokens, [each[1] for each in intervals], [each[2] for each in intervals], alpha=0.15, lw=0
+                tokens, [each[1] for each in intervals], [each[2] for each in intervals], alpha=_BAND, lw=0
             )
         if logarithmic:
             axes.set_yscale("log")
@@ -89,12 +94,12 @@ def _figure(path: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
     """Yield one pair of axes, and write them to the file at the end."""
     # With a salt of our own equal results give equal files.
     with pyplot.rc_context({"svg.hashsalt": "tumbler", "font.size": 9}):
-        figure, axes = pyplot.subplots(figsize=(6.4, 3.8), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(7.6, 3.8), layout="constrained")
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.spines[["top", "right"]].set_visible(False)
         yield axes
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
