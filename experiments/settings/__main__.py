@@ -14,7 +14,7 @@ from experiments.study.command import parse_options
 from experiments.study.outcomes import Outcome
 from experiments.study.report import write_page
 from experiments.study.running import run_study
-from experiments.study.tables import success_table
+from experiments.study.tables import comparison_table, success_table
 
 STEPS = 8
 CENTRE: Mapping[str, str] = {
@@ -67,9 +67,11 @@ def main() -> int:
     exact = Condition(name="exact", overrides=(trail,))
     five = Condition(name="5 bits, failures -0.1", overrides=(trail, rounded))
     seeds = range(options.seeds)
-    outcomes = [*run_study(options, [exact], arms(), seeds), *run_study(options, [five], threshold_arms(), seeds)]
+    moved = run_study(options, [exact], arms(), seeds)
+    outcomes = [*moved, *run_study(options, [five], threshold_arms(), seeds)]
     table = success_table(outcomes, final_success, corner="setting")
-    write_page("settings", options.results, {"success": table})
+    tables = {"success": table, "differences": comparison_table(moved, final_success, against="centre")}
+    write_page("settings", options.results, tables)
     print(table)
     return 0
 
