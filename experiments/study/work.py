@@ -11,10 +11,12 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from experiments.study.cells import Cell
@@ -40,7 +42,7 @@ def run_cells(registry: Path, cells: Sequence[Cell], root: Path, *, workers: int
         workers: processes at a time.
     """
     began = time.monotonic()
-    with _one_thread_each(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with _one_thread_each(), _pool(workers) as pool:
         running = {pool.submit(_run, registry, cell, cell.folder(root)): cell for cell in cells}
         try:
             for number, done in enumerate(as_completed(running), start=1):
@@ -49,6 +51,21 @@ def run_cells(registry: Path, cells: Sequence[Cell], root: Path, *, workers: int
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return time.monotonic() - began
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the study's own process does, however that ends."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
 
 
 def check_settings(registry: Path, cell: Cell, folder: Path) -> None:

@@ -1,13 +1,18 @@
 """What the experiments share: combinations, intervals, tables, pages, and cells that run once."""
 
+import fcntl
 import importlib
 import json
+import os
+import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from experiments.resampling.__main__ import CRUCIAL_LEFT
 from experiments.study.bases import find_bases
@@ -19,7 +24,7 @@ from experiments.study.report import write_page
 from experiments.study.tables import comparison_table, success_table
 from experiments.study.work import run_cells
 
-from tumbler.errors import RunError
+from tumbler.errors import RunError, RunFolderError
 from tumbler.plugins import PluginHost
 from tumbler.registry import load_registry, resolve_run
 from tumbler_backends.observers.jsonl.journal import StepRecord
@@ -194,6 +199,53 @@ def test_a_cell_is_the_same_whatever_else_is_installed(tmp_path):
     assert written["versions"].pop("topr")
     path.write_text(json.dumps({**written, "versions": {**written["versions"], "another": ["else", "1.0"]}}))
     assert len(read_outcomes(registry, cells, root)) == 1
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from experiments.study.cells import Arm, Condition, cross
+from experiments.study.work import run_cells
+
+if __name__ == "__main__":
+    cells = cross("arm", [Condition(name="one", overrides=("runs.arm.rl.steps=100000",))], [Arm(name="long")], [0])
+    run_cells(Path(sys.argv[1]), cells, Path(sys.argv[2]), workers=1)
+"""
+
+
+def test_a_study_that_is_killed_leaves_no_process(tmp_path):
+    registry, script = tmp_path / "registry.toml", tmp_path / "study.py"
+    registry.write_text(REGISTRY)
+    script.write_text(STUDY)
+    paths = os.pathsep.join([str(Path.cwd()), *(each for each in sys.path if each)])
+    words = [sys.executable, str(script), str(registry), str(tmp_path / "out")]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": paths}) as study:
+        began = tmp_path / "out" / "one" / "long" / "0" / "run.json"
+        wait_until(began.exists, 60)
+        workers = psutil.Process(study.pid).children(recursive=True)
+        study.kill()
+    assert workers
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def wait_until(true, seconds):
+    """Wait for something to become true; fail after so many seconds."""
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.05)
+
+
+def test_a_folder_that_is_in_use_fails_no_cell(tmp_path):
+    registry, root = tmp_path / "registry.toml", tmp_path / "out"
+    registry.write_text(REGISTRY)
+    cells = cross("arm", [Condition(name="one")], [Arm(name="grpo")], [0])
+    folder = cells[0].folder(root)
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock, pytest.raises(RunFolderError, match="another process"):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_cells(registry, cells, root, workers=1)
+    assert not (folder / "failure.json").exists()
 
 
 def test_a_cell_that_fails_does_not_keep_the_others_from_running(tmp_path, capsys):
