@@ -60,7 +60,7 @@ def compare(
 
 def check_main_effect(options: Options) -> int:
     """Return 0 if rollouts from anchors end above rollouts from the start, else 1."""
-    compared = [arm for arm in arms() if arm.name in ("naive", "parallel, frontier")]
+    compared = [arm for arm in arms() if arm.name in ("naive", "sequential rollback")]
     outcomes = compare(options, compared, QUICK_SEEDS, condition=QUICK)
     naive, anchored = (values_of(outcomes, QUICK.name, arm.name, final_success) for arm in compared)
     difference = paired(list(anchored.values()), list(naive.values()))
@@ -75,14 +75,17 @@ def found_chunks(outcomes: Sequence[Outcome], root: Path) -> str:
     for arm in ANCHORS:
         chosen = [each for each in outcomes if each.cell.arm == arm]
         named = [_named(each.cell.folder(root)) for each in chosen]
-        found = sum(CRUCIAL_LEFT in each for each in named)
-        others = sum(bool(each - {CRUCIAL_LEFT}) for each in named)
+        found = sum(bool(each & CRUCIAL_LEFT) for each in named)
+        others = sum(bool(each - CRUCIAL_LEFT) for each in named)
         rows.append(f"| {arm} | {len(chosen)} | {found} | {others} |")
     return "\n".join(rows)
 
 
-CRUCIAL_LEFT = 7
-"""Chunks that are left at the fork: its own, four steps behind it, the answer, and the word that all is done."""
+CRUCIAL_LEFT = frozenset({8, 9})
+"""Chunks that are left at the fork: its own, those of three steps, the answer, and the word that all is done.
+
+The last step has one chunk less where it is to compute something: the answer holds the outcome.
+"""
 
 
 def _named(folder: Path) -> set[int]:

@@ -291,7 +291,7 @@ async def test_the_fork_of_the_resampling_study_is_where_the_study_says():
             observation = (await environment.step(action.call)).observation
             turns += 1
         turns += 1  # the turn that says that all is done
-        assert turns - task.metadata["crucial_chunk"] == CRUCIAL_LEFT
+        assert turns - task.metadata["crucial_chunk"] in CRUCIAL_LEFT
 
 
 @pytest.mark.parametrize("name", ["ablation", "credit", "mismatch", "resampling", "settings"])
