@@ -53,6 +53,8 @@ class ComponentSpec:
         config: returns the `Settings` subclass of the component.
         extra: the extra of the plugin's own distribution that installs what `load` needs, or None.
         needs: the backend roles that a run must name if it uses the component.
+        default: whether commands that are given no name take this component among those of its kind, or of its role.
+            Runs name all that they use. Where several declare it, those of Tumbler's own distribution go first.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ComponentSpec:
     config: "Callable[[], type[Settings]]"
     extra: str | None = None
     needs: tuple[BackendRole, ...] = ()
+    default: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

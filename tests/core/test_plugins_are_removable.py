@@ -41,6 +41,7 @@ SETTINGS = {
     ("model", "gguf"): 'path = "model.gguf"',
     ("model", "folder"): 'path = "model"',
     ("agent", "process"): 'launch = ["program"]',
+    ("backend", "openai"): 'base_url = "http://127.0.0.1:8000/v1"\nmodel = "small"',
 }
 """Settings of components that have some without a default."""
 

@@ -134,9 +134,14 @@ class Terminal:
         """Wait until the program has ended; return its exit code, or None where a signal has killed it."""
         until = time.monotonic() + WAIT_S
         while time.monotonic() < until:
-            dead, _, status = self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").partition(" ")
+            ended = self._tmux("display-message", "-p", "#{pid},#{pane_dead},#{pane_dead_status},#{pane_dead_signal}")
+            server, dead, status, killed = ended.strip().split(",")
+            if dead == "1" and (status or killed):
+                return int(status) if status else None
             if dead == "1":
-                return int(status) if status.strip() else None
+                # The terminal is dead once nobody has it open. How the program ended tmux knows only after it has
+                # waited for it, which it now and then forgets: the signal is merged with another process's.
+                os.kill(int(server), signal.SIGCHLD)
             time.sleep(0.05)
         raise AssertionError(f"still at work; the screen shows:\n{self.screen()}")
 
@@ -267,6 +272,19 @@ def test_two_interruptions_leave(terminal, server):
     terminal.wait("Ctrl-C once more leaves")
     terminal.type("C-c")
     assert terminal.wait_for_end() == 0
+
+
+def test_an_interruption_gives_up_what_is_typed_and_is_none_of_two(terminal, server):
+    terminal.start(*options(server))
+    terminal.wait_for_prompt()
+    for typed in ("half a", "another half"):
+        terminal.type(typed)
+        terminal.wait(f"> {typed}")
+        terminal.type("C-c")
+        screen = terminal.wait_for_prompt()
+    assert "Ctrl-C once more leaves" not in screen
+    terminal.say("whole")
+    terminal.wait("You said <whole>.")
 
 
 def test_a_long_conversation_is_compacted_by_itself_and_when_the_person_wants_it(terminal, server):

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="NAME", help="the model's name at the server")
     model.add_argument("--api-key-env", metavar="VAR", help="the variable that holds the server's key")
     model.add_argument("--context-length", type=int, metavar="N", help="of the server's model; default: 32768")
-    model.add_argument("--inference", metavar="NAME", help="the backend that runs the folder; default: transformers")
+    model.add_argument(
+        "--inference", metavar="NAME", help="what runs the folder; default: the one that `tumbler plugins` marks so"
+    )
     model.add_argument("--temperature", type=float, help="of the folder's model; default: 1, and 0 is greedy")
     model.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="of a reply; default: %(default)s")
     served = parser.add_argument_group("how it is served")

@@ -86,7 +86,11 @@ def _print_listing(host: PluginHost, problems: list[str]) -> None:
 
 
 def _offers(host: PluginHost, info: PluginInfo) -> str:
-    offers = [f"{each.kind} {each.id}" for each in host.components() if each.plugin == info.name]
+    offers = [
+        f"{each.kind} {each.id}{' (default)' if each.spec.default else ''}"
+        for each in host.components()
+        if each.plugin == info.name
+    ]
     if any(hook not in REGISTRATION_HOOKS for hook in info.hooks):
         offers.append("observer")
     return ", ".join(offers)
@@ -114,6 +118,7 @@ def _plugin_record(host: PluginHost, info: PluginInfo) -> "JSONObject":
                 "summary": each.spec.summary,
                 "extra": each.spec.extra,
                 "needs": list(each.spec.needs),
+                "default": each.spec.default,
                 "roles": list(each.spec.roles) if isinstance(each.spec, BackendSpec) else [],
             }
             for each in host.components()

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     host = PluginHost.load()
     written = [path for _, path in host.observers.collect("tumbler_report", folder=args.run_folder) if path]
     if not written:
-        raise RunError("no installed plugin writes reports; the first-party plugin 'report' does: is it disabled?")
+        raise RunError("no installed plugin writes reports; `tumbler plugins` tells which are disabled or broken")
     for path in written:
         print(path)
     return 0

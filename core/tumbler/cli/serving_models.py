@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
+from tumbler.cli.agents.naming import backend_or_default
 from tumbler.cli.sandboxes.reach import Shelf
 from tumbler.contracts.gateway import Endpoint, GatewayService, UpstreamServer
 from tumbler.contracts.inference import InferenceBackend, Sampling
@@ -76,7 +77,8 @@ async def _source(
         key = None if args.api_key_env is None else _secret(args.api_key_env)
         yield UpstreamServer(url=args.upstream, model=args.model, api_key=key, **given)
         return
-    backend = cast("InferenceBackend", shelf.backend(args.inference or "transformers", settings))
+    shelf, name = backend_or_default(shelf, args.inference, "inference", option="--inference NAME")
+    backend = cast("InferenceBackend", shelf.backend(name, settings))
     try:
         await backend.start(args.model_folder)
         yield backend

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from tumbler.contracts.agent import EpisodeModel, EpisodeTools, Limits
+from tumbler.contracts.agent import EndReason, EpisodeModel, EpisodeTools, Limits
 from tumbler.contracts.chat import ChatModel
 from tumbler.contracts.context import ContextPipeline
 from tumbler.contracts.sandbox import Sandbox
@@ -24,8 +24,8 @@ __all__ = [
     "ConversationHost",
     "ConversingAgent",
     "Done",
+    "DoneReason",
     "Emit",
-    "EndReason",
     "Event",
     "HookRan",
     "MeasuredPipeline",
@@ -36,21 +36,8 @@ __all__ = [
     "TokensUsed",
 ]
 
-EndReason: TypeAlias = Literal[
-    "finished",
-    "terminated",
-    "truncated",
-    "turn_limit",
-    "time_limit",
-    "context_overflow",
-    "malformed",
-    "loop",
-    "blocked",
-    "interrupted",
-    "failed",
-]
-"""Why an agent stopped: what it says is its answer; the environment ended or cut off; a limit; the prompt no longer
-fits; too many calls that cannot be read; the same calls over and over; a hook; the person; an error."""
+DoneReason: TypeAlias = EndReason | Literal["interrupted", "failed"]
+"""Why a turn of a conversation is over: one of an agent's own reasons; the person; an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +131,7 @@ class Notice:
 class Done:
     """The agent has stopped; the person may speak again."""
 
-    reason: EndReason
+    reason: DoneReason
     text: str = ""
 
 

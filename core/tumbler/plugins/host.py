@@ -12,7 +12,7 @@ from tumbler.plugins.discovery import installed_entry_points, other_majors, plug
 from tumbler.plugins.events import Observers
 from tumbler.plugins.hooks import new_plugin_manager, register, registered_hooks
 from tumbler.plugins.lists import PluginLists
-from tumbler.plugins.loading import build_component, load_settings_model
+from tumbler.plugins.loading import build_component, load_class, load_settings_model
 from tumbler.plugins.lookup import absent_component, reason
 from tumbler.plugins.modules import import_plugin
 from tumbler.plugins.names import did_you_mean
@@ -118,6 +118,11 @@ class PluginHost:
         """Return the settings class of a component."""
         component = self.component(kind, component_id)
         return load_settings_model(component, self.plugin(component.plugin))
+
+    def loaded(self, kind: ComponentKind, component_id: str) -> type:
+        """Return a component's class, not built; raises as `build` does."""
+        component = self.component(kind, component_id)
+        return load_class(component, self.plugin(component.plugin))
 
     def build(self, kind: ComponentKind, component_id: str, settings: "Settings | Mapping[str, JSON]") -> object:
         """Return a component, built from its settings and checked against the contract of its kind.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tumbler.config import Settings
     from tumbler.contracts.values import JSON
 
-__all__ = ["build_component", "install_command", "load_settings_model"]
+__all__ = ["build_component", "install_command", "load_class", "load_settings_model"]
 
 Loaded = TypeVar("Loaded")
 
@@ -34,13 +34,19 @@ def load_settings_model(component: Component, plugin: PluginInfo) -> "type[Setti
     return model
 
 
-def build_component(component: Component, plugin: PluginInfo, settings: "Settings | Mapping[str, JSON]") -> object:
-    """Return the component's object, checked against the Protocols of its kind."""
-    checked = _checked_settings(component, plugin, settings)
+def load_class(component: Component, plugin: PluginInfo) -> type:
+    """Return the component's class; raise `ContractError` if it is none."""
     load: Callable[[], object] = component.spec.load  # type: ignore[attr-defined]  # each kind's spec types it anew
     loaded = _run(load, component, plugin)
     if not isinstance(loaded, type):
         raise ContractError(f"{_described(component, plugin)}: `load` must return a class, not {loaded!r}")
+    return loaded
+
+
+def build_component(component: Component, plugin: PluginInfo, settings: "Settings | Mapping[str, JSON]") -> object:
+    """Return the component's object, checked against the Protocols of its kind."""
+    checked = _checked_settings(component, plugin, settings)
+    loaded = load_class(component, plugin)
     built: object = _run(lambda: loaded(checked), component, plugin)
     for contract in contracts_of(component.kind, component.spec):
         missing = missing_members(built, contract)

@@ -64,6 +64,8 @@ def _spec_problems(spec: ComponentSpec) -> Iterator[str]:
         yield "the summary must be a sentence"
     if not (spec.extra is None or isinstance(spec.extra, str)):
         yield f"extra must be the name of an extra or None, not {spec.extra!r}"
+    if not isinstance(spec.default, bool):
+        yield f"default must be true or false, not {spec.default!r}"
     for field in ("config", "load"):
         if not callable(getattr(spec, field)):
             yield f"{field} must be a function that returns the class"

@@ -36,6 +36,9 @@ stages = ["sft"]
 """
 
 
+CONTEXT = 'context=["summary"]'
+
+
 @pytest.fixture(scope="module")
 def host():
     return PluginHost.load(allow=["tumbler"])
@@ -52,11 +55,28 @@ def own(shelf, host):
     return of_run(resolve_run(shelf.registry, "small", host))
 
 
-def test_without_a_registry_the_default_agent_has_a_strategy_that_makes_room(host):
-    chosen = choose(Shelf(host=host), "iflow", [])
+def test_without_a_name_an_agent_that_converses_has_a_strategy_that_makes_room(host):
+    chosen = choose(Shelf(host=host), None, [])
     assert isinstance(chosen.build_agent(host), ConversingAgent)
     (strategy,) = chosen.build_context(host)
-    assert strategy.name == "summary" and strategy.strategy.caps.bounded
+    assert strategy.strategy.caps.bounded
+
+
+def test_without_a_name_no_table_that_is_called_like_the_default_is_taken(host, tmp_path):
+    table = '[agents.iflow]\nuse = "iflow"\nhooks = [{ event = "stop", command = "true", where = "host" }]'
+    (tmp_path / "registry.toml").write_text(f"schema = 1\n{table}\n")
+    shelf = Shelf(host=host, registry=load_registry(tmp_path / "registry.toml"))
+    assert choose(shelf, None, [CONTEXT]).agent.settings["hooks"] == []
+    assert len(choose(shelf, "iflow", [CONTEXT]).agent.settings["hooks"]) == 1
+
+
+def test_context_strategies_may_be_named_as_a_setting(host):
+    assert [each.id for each in choose(Shelf(host=host), None, ['context=["window"]']).context] == ["window"]
+
+
+def test_a_name_that_is_no_agent_may_be_a_table_of_a_registry_that_was_not_read(host):
+    with pytest.raises(RegistryError, match=r"\[agents\], say which registry has it: --registry"):
+        choose(Shelf(host=host), "coder", [CONTEXT])
 
 
 def test_a_table_brings_its_settings_and_strategies(shelf):
@@ -83,7 +103,7 @@ def test_mistakes_are_named_with_what_was_meant(shelf, name, overrides, told):
 
 def test_an_agent_that_works_in_episodes_alone_cannot_converse(host):
     with pytest.raises(ContractError, match="no `converse`"):
-        choose(Shelf(host=host), "react", []).build_agent(host)
+        choose(Shelf(host=host), "react", [CONTEXT]).build_agent(host)
 
 
 def test_a_runs_own_agent_is_the_trained_one(own, tmp_path):
@@ -96,7 +116,7 @@ def test_a_runs_own_agent_is_the_trained_one(own, tmp_path):
     [
         ("coder", ["todo=true"], "agent iflow: todo is True, and was False"),
         ("bare", [], "the context strategies are none, and were truncate-output"),
-        ("react", [], "the agent is react"),
+        ("react", [CONTEXT], "the agent is react"),
     ],
 )
 def test_another_one_is_refused_unless_it_is_wanted_anyway(shelf, own, tmp_path, name, overrides, told):

@@ -98,6 +98,22 @@ def test_an_interrupted_turn_still_tells_how_it_ended(loop):
     assert events_of(turn)[-1].reason == "interrupted"
 
 
+def test_an_interruption_before_the_agent_has_begun_is_not_lost(loop):
+    class Slow(Talking):
+        async def send(self, text):
+            await asyncio.sleep(0.1)
+            async for event in super().send(text):
+                yield event
+
+        async def interrupt(self):
+            if self._stopped is not None:
+                self._stopped.set()
+
+    turn = Turn(loop, Slow(SAID, waits=True), "hi", keep=keep_nothing)
+    turn.interrupt()
+    assert events_of(turn) == [SAID, Done(reason="interrupted", text="hi")]
+
+
 def test_it_is_kept_after_each_call_and_before_the_person_may_speak_again(loop):
     kept = []
 

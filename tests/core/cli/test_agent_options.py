@@ -11,8 +11,9 @@ import pytest
 from tumbler.cli import agent
 from tumbler.cli.agents.keeping import About, Shelves
 from tumbler.cli.agents.session import _options, _prompt, run_session
-from tumbler.errors import RunError, RunFolderError
+from tumbler.errors import RegistryError, RunError, RunFolderError, TumblerError
 
+CONTEXT = 'context=["summary"]'
 SERVED = ["--upstream", "http://127.0.0.1:9/v1", "--model", "m"]
 
 
@@ -31,7 +32,7 @@ def state(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [["--context-length", "0"], ["--max-tokens", "x"], ["--yes", "--ask"], ["--turns", "-1"], ["--network", "all"]],
+    [["--context-length", "0"], ["--max-tokens", "x"], ["--yes=no"], ["--turns", "-1"], ["--network", "all"]],
 )
 def test_wrong_values_are_wrong_usage(words, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -63,7 +64,7 @@ def test_a_conversation_goes_on_with_the_model_that_it_had():
 
 def test_the_options_are_kept_without_the_key(server_key, state):
     with pytest.raises(RunError, match="is no folder"):
-        run_session(parsed(*SERVED, "--api-key-env", server_key, "--workdir", "none", "-p", "x"))
+        run_session(parsed(*SERVED, "--api-key-env", server_key, "--set", CONTEXT, "--workdir", "none", "-p", "x"))
     assert _options(parsed(*SERVED, "--api-key-env", server_key), {}).key_variable == server_key
 
 
@@ -99,13 +100,13 @@ def test_a_message_may_come_from_standard_input(monkeypatch):
         (["--upstream", "words", "--model", "m"], "neither an address such as"),
         ([*SERVED, "--api-key-env", "NOT_SET"], r"\$NOT_SET, which is not set"),
         (["--model-folder", "none"], "there is no model folder"),
-        (["--model-folder", "."], "config.json: the model's configuration"),
+        (["--model-folder", "."], "Hugging Face format: it has no config.json"),
     ],
 )
 def test_a_model_that_cannot_be_had_is_said_with_what_to_do(words, told, state):
     sandboxes = ["--sandbox-set", f"root={state / 'boxes'}"]
-    with pytest.raises(RunError, match=told):
-        run_session(parsed(*words, *sandboxes, "-p", "hello"))
+    with pytest.raises(TumblerError, match=told):
+        run_session(parsed(*words, *sandboxes, "--set", CONTEXT, "-p", "hello"))
 
 
 def test_a_conversation_that_is_not_there_is_said_before_anything_starts():
@@ -123,4 +124,13 @@ def test_a_conversation_that_fails_to_go_on_is_let_go_of(state):
     kept.close()
     for _ in range(2):
         with pytest.raises(RunError, match="gone is no folder"):
-            run_session(parsed("--resume", kept.name, "--model", "m", "-p", "x"))
+            run_session(parsed("--resume", kept.name, "--model", "m", "--set", CONTEXT, "-p", "x"))
+
+
+def test_a_folders_registry_is_not_read_unasked(state):
+    (state / "registry.toml").write_text("this is no registry")
+    told = ["--set", CONTEXT, "--workdir", "gone", "-p", "x"]
+    with pytest.raises(RunError, match="gone is no folder"):
+        run_session(parsed(*SERVED, *told))
+    with pytest.raises(RegistryError, match=r"registry\.toml"):
+        run_session(parsed(*SERVED, *told, "--registry", "registry.toml"))

@@ -162,9 +162,18 @@ async def test_a_place_that_cannot_be_had_is_said_with_what_to_do(
 @pytest.mark.filterwarnings("ignore:the process backend isolates nothing:RuntimeWarning")
 async def test_a_backend_that_mounts_nothing_is_refused(shelf, folder, tmp_path):
     settings = (f"root={tmp_path / 'processes'}", "i_know_this_is_not_isolated=true")
-    with pytest.raises(CapabilityError, match="such as bubblewrap or docker"):
+    with pytest.raises(CapabilityError, match=r"can do so; installed are: bubblewrap, docker"):
         async with opened_place(shelf, site(folder, tmp_path, backend="process", settings=settings)):
             pass
+
+
+async def test_without_a_name_no_table_that_is_called_like_the_default_makes_the_sandbox(folder, tmp_path):
+    table = '[backends.bubblewrap]\nuse = "process"\ni_know_this_is_not_isolated = true'
+    (tmp_path / "registry.toml").write_text(f"schema = 1\n{table}\n")
+    shelf = Shelf.of(tmp_path / "registry.toml")
+    given = Site(folder=folder, network=NetworkPolicy(), settings=(f"root={tmp_path / 'sandboxes'}",))
+    async with opened_place(shelf, given) as place:
+        assert place.sandbox.tier != "none"
 
 
 async def test_a_folder_that_is_not_there_is_named(shelf, tmp_path):

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from tumbler.cli.agents.screen import Screen
 from tumbler.cli.agents.wording import cleaned, ending
+from tumbler.contracts.agent import EndReason
 from tumbler.contracts.conversation import (
     ApprovalNeeded,
     CallEnded,
     CallStarted,
     Compacted,
     Done,
-    EndReason,
     HookRan,
     Notice,
     Said,
@@ -151,6 +151,17 @@ def test_waiting_is_shown_on_terminals_alone_and_wiped_away():
     assert world.file.getvalue().endswith("\r\x1b[KHere.\n")
 
 
-@pytest.mark.parametrize("reason", get_args(EndReason))
+def test_waiting_stays_on_its_line_and_does_not_count_the_persons_own_time():
+    world = World(terminal=True)
+    world.screen._quiet_since -= 10
+    for _ in range(3):
+        world.screen.tick()
+    assert world.file.getvalue().count("\r\x1b[K") == 2, "each wipes the one before away"
+    long_ago = world.screen._quiet_since
+    world.screen.resume()
+    assert world.screen._quiet_since >= long_ago + 10
+
+
+@pytest.mark.parametrize("reason", [*get_args(EndReason), "interrupted", "failed"])
 def test_every_end_but_the_good_one_is_explained(reason):
     assert bool(ending(Done(reason=reason, text="why"))) == (reason != "finished")

@@ -110,7 +110,15 @@ def test_json_holds_all_that_is_known(site, capsys):
         "error": None,
         "hooks": ["tumbler_agents"],
         "components": [
-            {"kind": "agent", "id": "hiking/walker", "summary": "Walk.", "extra": "boots", "needs": [], "roles": []}
+            {
+                "kind": "agent",
+                "id": "hiking/walker",
+                "summary": "Walk.",
+                "extra": "boots",
+                "needs": [],
+                "default": False,
+                "roles": [],
+            }
         ],
     }
     assert plugins["bad"]["status"] == "failed"

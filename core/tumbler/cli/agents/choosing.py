@@ -9,8 +9,10 @@ from tumbler.cli.sandboxes.reach import Shelf
 from tumbler.contracts.context import ContextStrategy
 from tumbler.contracts.conversation import ConversingAgent
 from tumbler.contracts.values import JSON, JSONObject
-from tumbler.errors import ComponentNotFoundError, ContractError, RunError
+from tumbler.errors import ComponentNotFoundError, ContractError, RegistryError, RunError, TumblerError
+from tumbler.plugins import Component as OfferedComponent
 from tumbler.plugins import PluginHost
+from tumbler.plugins.defaults import default_component
 from tumbler.registry import Registry, ResolvedComponent, ResolvedRun
 from tumbler.registry.assembly import pipeline
 from tumbler.registry.components import resolve_component
@@ -23,11 +25,7 @@ from tumbler.rollout.context import NamedStrategy
 from tumbler.run.files import read_lines
 from tumbler.trajectory import Component, trajectory_from_json
 
-__all__ = ["DEFAULT_AGENT", "DEFAULT_CONTEXT", "Chosen", "choose", "differences", "of_run", "recorded_differences"]
-
-DEFAULT_AGENT: Final = "iflow"
-DEFAULT_CONTEXT: Final = ("summary",)
-"""The context strategies of an agent whose table names none: without one a long conversation would come to an end."""
+__all__ = ["Chosen", "choose", "differences", "of_run", "recorded_differences", "trained"]
 
 _SHOWN: Final = 10
 
@@ -45,7 +43,7 @@ class Chosen:
         if not isinstance(built, ConversingAgent):
             raise ContractError(
                 f"the agent {self.agent.label!r} works in episodes alone: it has no `converse`; choose another with "
-                f"--agent, such as {DEFAULT_AGENT}"
+                "--agent, or leave --agent out"
             )
         return built
 
@@ -64,15 +62,16 @@ class Chosen:
         )
 
 
-def choose(shelf: Shelf, name: str, overrides: Sequence[str]) -> Chosen:
+def choose(shelf: Shelf, name: str | None, overrides: Sequence[str]) -> Chosen:
     """Return the agent of that name, a table under [agents] or a component, with `KEY=VALUE` settings over its own.
 
-    Raises `RegistryError` with all that is wrong.
+    None stands for the installed default, and never for a table. So do context strategies that are not named: without
+    any, a long conversation would come to an end. Raises `RegistryError` with all that is wrong.
     """
     registry = shelf.registry or Registry(
         source=Source(file="the command line", lines={}), tables=RegistryFile(), document={}
     )
-    selection = named(registry, "agent", name, ("agents", name))
+    selection = _default_agent(shelf.host) if name is None else named(registry, "agent", name, ("agents", name))
     if selection is None:
         raise ComponentNotFoundError(f"the table [agents.{name}] of {registry.source.file} has mistakes: tumbler check")
     if overrides:
@@ -82,11 +81,11 @@ def choose(shelf: Shelf, name: str, overrides: Sequence[str]) -> Chosen:
     report = Report(registry.source)
     agent = resolve_component(selection, shelf.host, report)
     strategies = list(pipeline(registry, selection).values())
-    if "context" not in selection.settings:
-        strategies = [inline("context-strategy", {"use": each}, ("context",)) for each in DEFAULT_CONTEXT]
+    if agent is not None and "context" not in selection.settings:
+        strategies = [_default_strategy(shelf.host)]
     context = [resolve_component(each, shelf.host, report) for each in strategies]
     if agent is None or report.problems:
-        raise registry_error(report.problems)
+        raise _error(report, shelf, name)
     return Chosen(agent=agent, context=tuple(each for each in context if each is not None))
 
 
@@ -118,6 +117,32 @@ def recorded_differences(folder: Path, chosen: Chosen) -> Sequence[str]:
                 f"stage {file.parent.name} was rolled out with {_listed(recorded)}, and this is {_listed(now)}"
             )
     return found
+
+
+def _default_agent(host: PluginHost) -> Selection:
+    found = default_component(host, "agent", option="--agent NAME", fits=lambda each: _converses(host, each))
+    return inline("agent", {"use": found.id}, ("agents", found.id))
+
+
+def _converses(host: PluginHost, component: OfferedComponent) -> bool:
+    try:
+        return issubclass(host.loaded("agent", component.id), ConversingAgent)
+    except TumblerError:  # what cannot be loaded is no candidate; asked for by its name, it says why
+        return False
+
+
+def _default_strategy(host: PluginHost) -> Selection:
+    found = default_component(host, "context-strategy", option="--set 'context=[\"NAME\"]'")
+    return inline("context-strategy", {"use": found.id}, ("context",))
+
+
+def _error(report: Report, shelf: Shelf, name: str | None) -> RegistryError:
+    """Return all that is wrong; where no registry was read, a name may be meant for a table of one."""
+    error = registry_error(report.problems)
+    if name is None or shelf.registry is not None or name in {each.id for each in shelf.host.components("agent")}:
+        return error
+    advice = "for a table under [agents], say which registry has it: --registry registry.toml"
+    return RegistryError(f"{error}\n{advice}", problems=error.problems)
 
 
 def _over(selection: Selection, settings: JSONObject) -> Selection:

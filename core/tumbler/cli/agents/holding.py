@@ -74,6 +74,7 @@ class Turn:
         self._keep = keep
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._task = loop.run(self._begin(text))
+        self._stopping: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[Event | None]:
         """Yield the events up to `Done`, and None whenever nothing has happened for a moment."""
@@ -88,11 +89,20 @@ class Turn:
                 return
 
     def interrupt(self) -> None:
-        """Stop the agent; its last events still come."""
-        self._loop.run(self._conversation.interrupt())
+        """Begin to stop the agent; its last events still come."""
+        self._stopping = self._loop.run(self._begin_to_stop())
 
     async def _begin(self, text: str) -> "asyncio.Task[None]":
         return asyncio.create_task(self._pump(self._conversation.send(text)))
+
+    async def _begin_to_stop(self) -> "asyncio.Task[None]":
+        return self._stopping or asyncio.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        """Interrupt until the turn is over: what comes before the agent has begun would be lost otherwise."""
+        while not self._task.done():
+            await self._conversation.interrupt()
+            await asyncio.wait({self._task}, timeout=_TICK_S)
 
     async def _pump(self, stream: AsyncGenerator[Event]) -> None:
         done = Done(reason="failed", text="the conversation ended without a word")

@@ -16,7 +16,7 @@ from tumbler.contracts.values import ToolCall, ToolSpec
 from tumbler.errors import ContractError
 from tumbler.rollout.context import StrategyPipeline
 from tumbler.rollout.context.files import SandboxFiles
-from tumbler.rollout.episode import PhaseClock, RecordedModel, RecordedTools
+from tumbler.rollout.episode import PhaseClock, RecordedModel, RecordedTools, whole_room
 from tumbler.rollout.recorder import Recorder
 from tumbler.rollout.sources import PolicySource
 from tumbler.trajectory import Component, Header, Trajectory, trajectory_to_json
@@ -49,20 +49,15 @@ class LocalMind:
         recorder = Recorder(self.inference.tokenizer)
         clock = PhaseClock()
         tools = RecordedTools(_NoEnvironment(), recorder, clock, None, None)
-        log = _Log()
         room = self.sampling.max_tokens
         model = RecordedModel(
             PolicySource(self.inference, self.sampling, beginning.seed),
             recorder,
-            tools,
             clock,
             episode=beginning.name,
-            prompt_limit=self.window - room,
-            on_prompt=log.note_prompt,
-            on_reply=log.note_reply,
-            rewritten=log.rewritten,
+            room=whole_room(self.window - room),
         )
-        context = log.pipeline = StrategyPipeline(
+        context = StrategyPipeline(
             beginning.strategies,
             self.inference.tokenizer,
             room=room,
@@ -74,6 +69,7 @@ class LocalMind:
             on_refused_call=recorder.withhold,
         )
         tools.offer(context)
+        model.attend(context)
         keep = partial(self._keep, recorder, clock, beginning, context)
         return Thought(model=model, context=context, tools=tools, keep=keep)
 
@@ -121,24 +117,6 @@ class LocalMind:
             seconds=dict(clock.seconds),
             details={} if beginning.resumed else {"instruction": first},
         )
-
-
-class _Log:
-    """Tells the log what is true of the model's prompts and replies, once there is a log."""
-
-    def __init__(self) -> None:
-        self.pipeline: StrategyPipeline | None = None
-
-    def note_prompt(self, tokens: int) -> None:
-        if self.pipeline is not None:
-            self.pipeline.note_prompt(tokens)
-
-    def note_reply(self, text: str, token_ids: Sequence[int]) -> None:
-        if self.pipeline is not None:
-            self.pipeline.note_reply(text, token_ids)
-
-    def rewritten(self) -> bool:
-        return self.pipeline is not None and self.pipeline.rewritten
 
 
 class _NoEnvironment:

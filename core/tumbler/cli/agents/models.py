@@ -1,7 +1,6 @@
 """Opens the model of a conversation: one behind an API, one of a folder, or what a run has trained."""
 
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,25 +10,18 @@ from typing import Final, cast
 from tumbler.cli.agents.choosing import Chosen
 from tumbler.cli.agents.local import LocalMind
 from tumbler.cli.agents.minds import Mind, room_for_reply
-from tumbler.cli.agents.naming import component_of
+from tumbler.cli.agents.naming import backend_or_default, component_of
 from tumbler.cli.agents.served import ServedMind
 from tumbler.cli.sandboxes.reach import Shelf
 from tumbler.contracts.chat import ChatModel
 from tumbler.contracts.inference import InferenceBackend, Sampling
-from tumbler.contracts.model import ModelSource
 from tumbler.contracts.values import JSON
 from tumbler.errors import RunError
 from tumbler.registry import ResolvedRun
 from tumbler.run.command import trained_model
 
-__all__ = ["DEFAULT_INFERENCE", "ModelOptions", "opened_mind"]
+__all__ = ["ModelOptions", "opened_mind"]
 
-DEFAULT_INFERENCE: Final = "transformers"
-
-_CHAT: Final = "openai"
-"""The backend that speaks to a server of chat completions."""
-_FOLDER: Final = "folder"
-"""The model source that looks whether a model folder is complete."""
 _TEMPERATURE: Final = 0.7
 
 
@@ -43,7 +35,8 @@ class ModelOptions:
     key_variable: str | None = None
     context_length: int | None = None
     folder: Path | None = None
-    inference: str = DEFAULT_INFERENCE
+    inference: str | None = None
+    """What serves a local model; None takes the installed default."""
     inference_settings: Sequence[str] = ()
     run: Path | None = None
     checkpoint: str | None = None
@@ -79,7 +72,7 @@ def _served(shelf: Shelf, options: ModelOptions, upstream: str) -> ServedMind:
     elif component_of(shelf, upstream) not in shelf.backends("chat"):
         raise RunError(
             f"--upstream {upstream!r} is neither an address such as http://127.0.0.1:8000/v1 nor a table under "
-            f"[backends] that uses one of: {', '.join(shelf.backends('chat')) or '(none is installed)'}"
+            f"[backends] of the --registry that uses one of: {', '.join(shelf.backends('chat')) or '(none installed)'}"
         )
     if options.model is not None:
         settings["model"] = options.model
@@ -89,7 +82,14 @@ def _served(shelf: Shelf, options: ModelOptions, upstream: str) -> ServedMind:
         settings["api_key"] = _key(options.key_variable)
     if options.context_length is not None:
         settings["context_length"] = options.context_length
-    model = cast("ChatModel", shelf.backend(_CHAT if is_address else upstream, settings))
+    shelf, backend = backend_or_default(
+        shelf,
+        None if is_address else upstream,
+        "chat",
+        option="--upstream, as a table under [backends]",
+        settings=settings,
+    )
+    model = cast("ChatModel", shelf.backend(backend, settings))
     source = "from --context-length" if options.context_length is not None else f"from [backends.{upstream}]"
     if is_address and options.context_length is None:
         source = "assumed; --context-length says better"
@@ -100,6 +100,7 @@ def _served(shelf: Shelf, options: ModelOptions, upstream: str) -> ServedMind:
         window_source=source,
         key_variable=options.key_variable,
         max_tokens=options.max_tokens,
+        temperature=options.temperature,
     )
 
 
@@ -119,11 +120,11 @@ def _local(shelf: Shelf, options: ModelOptions, resolved: ResolvedRun | None) ->
         raise RunError("say which model speaks: --upstream URL --model NAME, --model-folder PATH, or --run FOLDER")
     if not options.folder.is_dir():
         raise RunError(f"there is no model folder {options.folder}")
-    source = cast("ModelSource", shelf.host.build("model", _FOLDER, {"path": str(options.folder)}))
-    with tempfile.TemporaryDirectory() as nothing:
-        folder = source.prepare(Path(nothing), texts=(), seed=0)
-    engine = shelf.backend(options.inference, {}, options.inference_settings)
-    return folder, cast("InferenceBackend", engine)
+    if not (options.folder / "config.json").is_file():
+        raise RunError(f"{options.folder} holds no model in Hugging Face format: it has no config.json")
+    shelf, backend = backend_or_default(shelf, options.inference, "inference", option="--inference NAME")
+    engine = shelf.backend(backend, {}, options.inference_settings)
+    return options.folder, cast("InferenceBackend", engine)
 
 
 def _mind(

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 
 from tumbler.cli.agents.holding import Held, Turn
+from tumbler.cli.agents.interrupting import Interruptions
 from tumbler.cli.agents.keeping import About, KeptConversation
 from tumbler.cli.agents.talking import Party, opened_talk
 from tumbler.cli.agents.wording import ending
@@ -23,26 +24,24 @@ def answer_once(
     """Send the message and print what comes of it; return 0 where the agent finished, 130 where it was interrupted."""
     refused = 0
     done = Done(reason="failed")
+    interruptions = Interruptions()
     with Held(loop, opened_talk(party, about, kept)) as talk:
         talk.said(text)
         turn = Turn(loop, talk.conversation, text, keep=talk.keep)
-        events = iter(turn)
-        while True:
-            try:
-                event = next(events)
-            except KeyboardInterrupt:
-                events = iter(turn)
-                turn.interrupt()
-                continue
-            if event is None:
-                continue
-            if as_json:
-                print(json.dumps(_record(event), ensure_ascii=False), flush=True)
-            if isinstance(event, CallEnded) and event.errored and _NOBODY in event.text:
-                refused += 1
-            if isinstance(event, Done):
-                done = event
-                break
+        with interruptions.caught():
+            for event in turn:
+                if interruptions.take():
+                    if interruptions.again():
+                        raise KeyboardInterrupt
+                    turn.interrupt()
+                if event is None:
+                    continue
+                if as_json:
+                    print(json.dumps(_record(event), ensure_ascii=False), flush=True)
+                if isinstance(event, CallEnded) and event.errored and _NOBODY in event.text:
+                    refused += 1
+                if isinstance(event, Done):
+                    done = event
         name = None if talk.kept is None else talk.kept.name
     _report(party, done, refused, name, as_json=as_json)
     if done.reason == "interrupted":

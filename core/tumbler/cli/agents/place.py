@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Final, cast
 
 from tumbler.cli.agents.mounted import MountedSandbox
-from tumbler.cli.agents.naming import component_of
+from tumbler.cli.agents.naming import backend_or_default, component_of
 from tumbler.cli.sandboxes.reach import Shelf
 from tumbler.contracts.sandbox import Mount, NetworkPolicy, Sandbox, SandboxBackend, SandboxSpec
 from tumbler.contracts.values import JSON
 from tumbler.errors import CapabilityError, PluginError, RunError, SandboxUnavailable
 
-__all__ = ["DEFAULT_SANDBOX", "Place", "Site", "opened_place"]
-
-DEFAULT_SANDBOX: Final = "bubblewrap"
+__all__ = ["Place", "Site", "opened_place"]
 
 _ELSEWHERE: Final = "/work"
 _TTL_S: Final = 30 * 86400.0
@@ -26,11 +24,11 @@ _TTL_S: Final = 30 * 86400.0
 class Site:
     """What the person asks for."""
 
-    backend: str
-    """A backend that makes sandboxes, or a table under [backends]."""
     folder: Path
     """The folder of this machine that the agent works in."""
     network: NetworkPolicy
+    backend: str | None = None
+    """A backend that makes sandboxes, or a table under [backends]; None takes the installed default, never a table."""
     image: str | None = None
     settings: Sequence[str] = ()
     """`KEY=VALUE` of the backend."""
@@ -60,8 +58,8 @@ async def opened_place(shelf: Shelf, site: Site) -> AsyncGenerator[Place]:
             if "mount" not in str(error):
                 raise
             raise CapabilityError(
-                f"{error}\nthe agent works in a folder of this machine that its sandbox mounts; with --sandbox, choose "
-                "a backend that can do so, such as bubblewrap or docker"
+                f"{error}\nthe agent works in a folder of this machine that its sandbox mounts; with --sandbox NAME, "
+                f"choose a backend that can do so; installed are: {', '.join(shelf.backends('sandbox'))}"
             ) from error
         except SandboxUnavailable as error:
             raise SandboxUnavailable(
@@ -80,14 +78,14 @@ def _built(shelf: Shelf, site: Site) -> SandboxBackend:
     folder = site.folder
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; --workdir names the one that the agent works in")
-    known = shelf.backends("sandbox")
-    component = component_of(shelf, site.backend)
+    shelf, name = backend_or_default(shelf, site.backend, "sandbox", option="--sandbox NAME")
+    component, known = component_of(shelf, name), shelf.backends("sandbox")
     if component not in known:
-        raise PluginError(f"{site.backend!r} makes no sandboxes; those that do: {', '.join(known) or 'none'}")
+        raise PluginError(f"{name!r} makes no sandboxes; those that do: {', '.join(known) or 'none'}")
     settings: dict[str, JSON] = {}
     if "mountable" in shelf.host.settings_model("backend", component).model_fields:
         settings["mountable"] = [str(folder)]
-    return cast("SandboxBackend", shelf.backend(site.backend, settings, site.settings))
+    return cast("SandboxBackend", shelf.backend(name, settings, site.settings))
 
 
 async def _created(backend: SandboxBackend, site: Site) -> tuple[MountedSandbox, str]:

@@ -24,6 +24,8 @@ class Prompter:
         """Keep what is typed in a file; `commands` are completed with the tabulator."""
         self._history = history
         self._commands = commands
+        self._lines: list[str] = []
+        """The finished lines of a message that is being typed."""
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -53,7 +55,8 @@ class Prompter:
         """
         import readline
 
-        lines = [input(_PROMPT)]
+        lines = self._lines = []
+        lines.append(input(_PROMPT))
         while True:
             if lines[-1].endswith("\\"):
                 lines[-1] = lines[-1][:-1]
@@ -62,10 +65,18 @@ class Prompter:
                 lines.append(input(""))
             else:
                 break
+        self._lines = []
         text = "\n".join(lines).strip()
         if text and "\n" not in text:
             readline.add_history(text)
         return text
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether something had been typed when the last reading was broken off."""
+        import readline
+
+        return bool(self._lines or readline.get_line_buffer())
 
     def answer(self, question: str) -> str:
         """Return a short answer to a question; what was typed before it was asked is none."""

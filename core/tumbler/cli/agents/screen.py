@@ -83,9 +83,11 @@ class Screen:
         waited = time.monotonic() - self._quiet_since
         if not self._console.is_terminal or self._open_line or waited < _PATIENCE_S:
             return
+        self._erase_waiting()
         self._waiting = True
         turning = _TURNING[int(waited * 4) % len(_TURNING)]
-        self._console.print(f"\r{turning} {int(waited)} s (Ctrl-C interrupts)", style="dim", end="", highlight=False)
+        self._console.print(f"{turning} {int(waited)} s (Ctrl-C interrupts)", style="dim", end="", highlight=False)
+        self._console.file.flush()
 
     def show(self, event: Event) -> None:
         """Show what has happened."""
@@ -129,6 +131,10 @@ class Screen:
         else:
             self._lines(in_full(needed.arguments), _FULL_LINES)
         self._requested.append(needed.arguments)
+
+    def resume(self) -> None:
+        """Note that the agent goes on: the time that the person took is none that the agent takes."""
+        self._quiet_since = time.monotonic()
 
     def used(self) -> str:
         """Return how full the window is, as far as that is known."""

@@ -41,6 +41,8 @@ class ServedMind:
     """Which variable holds the key; None where none is sent."""
     max_tokens: int | None = None
     """Tokens of a reply, at most; None leaves it to the server."""
+    temperature: float | None = None
+    """None leaves it to the server."""
 
     @property
     def window(self) -> int:
@@ -50,7 +52,7 @@ class ServedMind:
     def begin(self, beginning: Beginning) -> Thought:
         """Begin a conversation; nothing of it is recorded but what the agent saves."""
         tokenizer = EstimatedTokenizer(self.window)
-        model = _MeasuredModel(self.model, tokenizer, self.max_tokens)
+        model = _MeasuredModel(self.model, tokenizer, max_tokens=self.max_tokens, temperature=self.temperature)
         context = StrategyPipeline(
             beginning.strategies,
             tokenizer,
@@ -103,10 +105,13 @@ class StrategyTools:
 class _MeasuredModel:
     """A `ChatModel` whose reports on lengths correct the estimates, and whose calls are counted."""
 
-    def __init__(self, model: ChatModel, tokenizer: EstimatedTokenizer, max_tokens: int | None) -> None:
+    def __init__(
+        self, model: ChatModel, tokenizer: EstimatedTokenizer, *, max_tokens: int | None, temperature: float | None
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
+        self._temperature = temperature
         self._calls = 0
 
     async def chat(
@@ -123,7 +128,7 @@ class _MeasuredModel:
             messages,
             tools,
             max_tokens=self._max_tokens if max_tokens is None else max_tokens,
-            temperature=temperature,
+            temperature=self._temperature if temperature is None else temperature,
             stop=stop,
             on_text=on_text,
         )

@@ -11,17 +11,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
 
-from tumbler.cli.agents.choosing import DEFAULT_AGENT, Chosen, choose, of_run, trained
+from tumbler.cli.agents.choosing import Chosen, choose, of_run, trained
 from tumbler.cli.agents.holding import Held
 from tumbler.cli.agents.keeping import About, KeptConversation, Shelves
-from tumbler.cli.agents.models import DEFAULT_INFERENCE, ModelOptions, opened_mind
-from tumbler.cli.agents.place import DEFAULT_SANDBOX, Site, opened_place
+from tumbler.cli.agents.models import ModelOptions, opened_mind
+from tumbler.cli.agents.place import Site, opened_place
 from tumbler.cli.agents.talking import Manner, Party
 from tumbler.cli.loading import load_folder
 from tumbler.cli.sandboxes.reach import Shelf
 from tumbler.contracts.sandbox import NetworkPolicy
 from tumbler.contracts.values import JSONObject
 from tumbler.errors import RunError
+from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun
 from tumbler.sandboxes.background import BackgroundLoop
 
@@ -146,7 +147,7 @@ def _plan(args: argparse.Namespace, kept: KeptConversation | None, *, at_termina
         chosen=chosen,
         resolved=resolved,
         site=Site(
-            backend=args.sandbox or DEFAULT_SANDBOX,
+            backend=args.sandbox,
             folder=folder,
             network=NetworkPolicy(mode=mode, hosts=tuple(args.allow)),
             image=args.image,
@@ -160,16 +161,25 @@ def _plan(args: argparse.Namespace, kept: KeptConversation | None, *, at_termina
 def _chosen(args: argparse.Namespace, options: ModelOptions) -> tuple[Shelf, Chosen, ResolvedRun | None, Sequence[str]]:
     """Return the agent; with a run, its own one, and warnings where another is wanted."""
     if options.run is None:
-        shelf = Shelf.of(args.registry)
-        return shelf, choose(shelf, args.agent or DEFAULT_AGENT, args.set), None, ()
+        shelf = _shelf(args.registry)
+        return shelf, choose(shelf, args.agent, args.set), None, ()
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the answer
         resolved, host = load_folder(options.run / "run.json")
     own = of_run(resolved)
-    shelf = Shelf.of(args.registry)
-    wanted = choose(shelf, args.agent or DEFAULT_AGENT, args.set) if args.agent or args.set else None
+    shelf = _shelf(args.registry)
+    wanted = choose(shelf, args.agent, args.set) if args.agent or args.set else None
     found = trained(options.run, own, wanted, anyway=args.anyway)
     warnings = [f"not as it was trained: {each}" for each in found]
     return Shelf(host=host, registry=shelf.registry), wanted or own, resolved, warnings
+
+
+def _shelf(registry: Path | None) -> Shelf:
+    """Return what is installed, and a registry only if it is named.
+
+    A registry may start programs on this machine, and agents are let work in folders that others have made: their
+    registry.toml must not be read unasked.
+    """
+    return Shelf(host=PluginHost.load()) if registry is None else Shelf.of(registry)
 
 
 def _named(chosen: Chosen) -> str:
@@ -208,7 +218,7 @@ def _options(args: argparse.Namespace, before: JSONObject) -> ModelOptions:
             "  --model-folder PATH                                a local model in Hugging Face format\n"
             "  --run runs/FOLDER                                  what a run has trained"
         )
-    return ModelOptions(**{"inference": DEFAULT_INFERENCE, **known})
+    return ModelOptions(**known)
 
 
 def _recorded(options: ModelOptions) -> JSONObject:

@@ -1,16 +1,16 @@
 """A person's session at the terminal: messages, approvals, interruptions, and moving between conversations."""
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
 from tumbler.cli.agents.holding import Held, Turn
+from tumbler.cli.agents.interrupting import Interruptions
 from tumbler.cli.agents.keeping import About, KeptConversation
 from tumbler.cli.agents.prompting import Prompter
 from tumbler.cli.agents.screen import Screen
 from tumbler.cli.agents.talking import Party, Talk, opened_talk
-from tumbler.contracts.conversation import ApprovalNeeded, Done, Event
+from tumbler.contracts.conversation import ApprovalNeeded, Done
 from tumbler.errors import TumblerError
 from tumbler.sandboxes.background import BackgroundLoop
 
@@ -21,8 +21,6 @@ _OWN: Final = {
     "quit": "Leave; Ctrl-D does, too.",
 }
 _QUESTION: Final = "Do it? [y]es, [n]o, [a]lways this tool, or say what to do instead: "
-_TWICE_S: Final = 2.0
-"""Two interruptions so near to each other leave."""
 
 
 class _Left(Exception):
@@ -42,7 +40,7 @@ class Terminal:
         self._talk: Talk | None = None
         self._always: set[str] = set()
         """Tools that the person has approved for the whole session."""
-        self._interrupted = 0.0
+        self._interruptions = Interruptions()
 
     def run(self, kept: KeptConversation | None) -> None:
         """Converse until the person leaves; with `kept`, go on there first."""
@@ -57,7 +55,8 @@ class Terminal:
                         self._screen.say(f"Going on with {following.name}", "bold")
                         self._screen.recall(talk.conversation.spoken)
                     try:
-                        following = self._converse(talk)
+                        with self._interruptions.caught():
+                            following = self._converse(talk)
                     except _Left:
                         self._farewell(talk)
                         return
@@ -79,27 +78,28 @@ class Terminal:
     def _read(self) -> str:
         while True:
             try:
-                return self._prompter.read()
+                text = self._interruptions.read(self._prompter.read)
             except EOFError:
                 self._screen.say("")
                 raise _Left from None
             except KeyboardInterrupt:
                 self._screen.say("")
-                self._note_interrupt()
+                if self._prompter.begun:  # only what was typed is given up
+                    self._interruptions.over()
+                    continue
+                if self._interruptions.again():
+                    raise _Left from None
                 self._screen.say("Ctrl-C once more leaves; so do Ctrl-D and /quit.", "dim")
-
-    def _note_interrupt(self) -> None:
-        """Leave if the last interruption is not long ago."""
-        now = time.monotonic()
-        if now - self._interrupted < _TWICE_S:
-            raise _Left
-        self._interrupted = now
+            else:
+                self._interruptions.over()
+                return text
 
     def _send(self, talk: Talk, text: str) -> None:
         """Send a message and show what comes of it."""
         command = text.removeprefix("/").split(" ")[0] if text.startswith("/") else ""
         if command not in talk.conversation.commands:
             talk.said(text)
+        self._screen.resume()
         turn = Turn(self._loop, talk.conversation, text, keep=talk.keep)
         done = self._follow(talk, turn)
         if command == "help":
@@ -109,45 +109,41 @@ class Terminal:
 
     def _follow(self, talk: Talk, turn: Turn) -> Done:
         """Show what happens up to the end; an interruption stops the agent, and its last events still come."""
-        events = iter(turn)
-        while True:
-            try:
-                event = next(events)
-                if event is None:
-                    self._screen.tick()
-                elif isinstance(event, Done):
-                    break
-                else:
-                    self._screen.show(event)
-                    self._attend(talk, event)
-            except KeyboardInterrupt:
-                # The iterator has ended with that, and not what it goes over.
-                events = iter(turn)
+        stopping = False
+        for event in turn:
+            if isinstance(event, Done):
+                self._screen.show(event)
+                self._interruptions.take()  # one that came too late, and was not meant for what follows
+                self._interruptions.over()
+                return event
+            if event is None:
+                self._screen.tick()
+            else:
+                self._screen.show(event)
+            unanswered = isinstance(event, ApprovalNeeded) and not stopping and not self._attend(talk, event)
+            if unanswered or self._interruptions.take():
+                stopping = True
                 self._interrupt(turn)
-        self._screen.show(event)
-        return event
+        raise AssertionError("a turn ends with `Done`")
 
     def _interrupt(self, turn: Turn) -> None:
-        try:
-            self._note_interrupt()
-            turn.interrupt()
-        except KeyboardInterrupt:
-            raise _Left from None
+        if self._interruptions.again():
+            raise _Left
+        turn.interrupt()
 
-    def _attend(self, talk: Talk, event: Event) -> None:
-        """Ask the person where a call waits for that."""
-        if not isinstance(event, ApprovalNeeded):
-            return
+    def _attend(self, talk: Talk, event: ApprovalNeeded) -> bool:
+        """Ask the person about a call that waits for that; tell whether there was an answer, and no interruption."""
         if event.name in self._always:
             self._decide(talk, event.id, allowed=True)
-            return
+            return True
         self._screen.request(event, self._before(event))
         try:
-            answer = self._prompter.answer(_QUESTION)
-        except (EOFError, KeyboardInterrupt) as left:
+            answer = self._interruptions.read(lambda: self._prompter.answer(_QUESTION))
+        except KeyboardInterrupt:
             self._screen.say("")
-            if isinstance(left, KeyboardInterrupt):
-                raise
+            return False
+        except EOFError:
+            self._screen.say("")
             answer = "n"
         match answer.lower():
             case "y" | "yes":
@@ -160,12 +156,14 @@ class Terminal:
             case _:
                 allowed, reason = False, answer
         self._decide(talk, event.id, allowed=allowed, reason=reason)
+        return True
 
     def _decide(self, talk: Talk, identity: int, *, allowed: bool, reason: str = "") -> None:
         async def decide() -> bool:
             return talk.conversation.decide(identity, allowed=allowed, reason=reason)
 
         self._loop.run(decide())
+        self._screen.resume()
 
     def _before(self, event: ApprovalNeeded) -> str | None:
         """Return the file that a call is about, as it is now; None where there is none that can be shown."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tumbler.contracts.conversation import Done, EndReason, TokensUsed
+from tumbler.contracts.conversation import Done, DoneReason, TokensUsed
 
 __all__ = ["cleaned", "ending", "usage"]
 
-_ENDINGS: Final[Mapping[EndReason, str]] = {
+_ENDINGS: Final[Mapping[DoneReason, str]] = {
     "finished": "",
     "interrupted": "Interrupted. What was done stays done; say how to go on.",
     "turn_limit": "Stopped: the replies for one message are used up (--turns). Say “go on” to give it as many again.",

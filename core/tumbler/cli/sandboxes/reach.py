@@ -115,7 +115,7 @@ async def opened(args: argparse.Namespace, *, keep: bool = False) -> AsyncIterat
     if keep and not lasting:
         raise CapabilityError(
             "the sandbox would end with this command: --keep needs a service (--url), or a backend whose owner has a "
-            "name, such as --backend bubblewrap --set owner=me"
+            "name: --backend NAME --set owner=me"
         )
     try:
         await backend.start()

@@ -1,4 +1,4 @@
-"""The gateway's registration; knows names, not code."""
+"""The registration of the gateway and of served models; knows names, not code."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from tumbler.specs import BackendSpec
 
 if TYPE_CHECKING:
     from tumbler.config import Settings
+    from tumbler.contracts.chat import ChatModel
     from tumbler.contracts.gateway import ModelGateway
 
 __all__ = ["tumbler_backends"]
@@ -24,9 +25,21 @@ def _config() -> "type[Settings]":
     return GatewaySettings
 
 
+def _load_chat() -> "type[ChatModel]":
+    from tumbler_backends.gateway.upstream.model import UpstreamModel
+
+    return UpstreamModel
+
+
+def _chat_config() -> "type[Settings]":
+    from tumbler_backends.gateway.upstream.settings import UpstreamSettings
+
+    return UpstreamSettings
+
+
 @hookimpl
 def tumbler_backends() -> list[BackendSpec]:
-    """Offer the gateway under the name `gateway`."""
+    """Offer the gateway under the name `gateway`, and served models under `openai`."""
     return [
         BackendSpec(
             name="gateway",
@@ -35,5 +48,14 @@ def tumbler_backends() -> list[BackendSpec]:
             load=_load,
             config=_config,
             extra="gateway",
-        )
+        ),
+        BackendSpec(
+            name="openai",
+            summary="A model that any server of OpenAI's chat completions offers.",
+            roles=("chat",),
+            load=_load_chat,
+            config=_chat_config,
+            extra="gateway",
+            default=True,
+        ),
     ]

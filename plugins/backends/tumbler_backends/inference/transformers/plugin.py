@@ -35,5 +35,6 @@ def tumbler_backends() -> list[BackendSpec]:
             load=_load,
             config=_config,
             extra="train",
+            default=True,
         )
     ]

@@ -34,5 +34,6 @@ def tumbler_backends() -> list[BackendSpec]:
             roles=("sandbox",),
             load=_load,
             config=_config,
+            default=True,
         )
     ]
