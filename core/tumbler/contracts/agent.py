@@ -18,6 +18,7 @@ __all__ = [
     "AdaptingAgent",
     "Agent",
     "Demonstrator",
+    "EndReason",
     "Episode",
     "EpisodeModel",
     "EpisodeTools",
@@ -29,7 +30,7 @@ __all__ = [
     "Reply",
 ]
 
-StopReason: TypeAlias = Literal[
+EndReason: TypeAlias = Literal[
     "finished",
     "terminated",
     "truncated",
@@ -40,6 +41,8 @@ StopReason: TypeAlias = Literal[
     "loop",
     "blocked",
 ]
+"""Why an agent stopped: what it says is its answer; the environment ended or cut off; a limit; the prompt no longer
+fits; too many calls that cannot be read; the same calls over and over; a hook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ class Reply:
 class Outcome:
     """Why the agent stopped."""
 
-    reason: StopReason
+    reason: EndReason
     malformed_calls: int = 0
     details: Mapping[str, JSON] = field(default_factory=dict)
     """What else is to be kept of it, such as what hooks did; it is put into the trajectory's details."""

@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from tumbler.contracts.environment import Task
-from tumbler.contracts.inference import FinishReason
+from tumbler.contracts.strategy_io import EpisodeFiles, StrategyIO, StrategyReply
 from tumbler.contracts.values import JSON, Message, ToolCall, ToolSpec
 
 __all__ = [
@@ -75,6 +75,8 @@ class LogEntry:
     """The ids of the calls that this reply makes."""
     answers: str | None = None
     """The id of the call that this message answers."""
+    tool: str = ""
+    """The name of the tool that answers, where the scaffold tells it."""
     shown: bool = False
     """Whether a prompt has held it, as it stands."""
     summary: bool = False
@@ -98,62 +100,6 @@ class Exchange:
     def tokens(self) -> int:
         """Return the tokens of its entries."""
         return sum(entry.tokens for entry in self.entries)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StrategyReply:
-    """What a model said to a strategy."""
-
-    text: str
-    call: int
-    """The call's number in the episode's record; `Summarise.call` names it."""
-    finish_reason: FinishReason = "stop"
-
-
-@runtime_checkable
-class EpisodeFiles(Protocol):
-    """Files of one episode, for what a strategy keeps out of the prompt."""
-
-    @property
-    def folder(self) -> str | None:
-        """Return where they lie in the sandbox, for the agent to read; None where it has no sandbox."""
-        ...
-
-    async def write(self, name: str, text: str) -> str:
-        """Keep a text under a plain file name, replacing what it held; return the path to show the agent."""
-        ...
-
-    async def read(self, name: str) -> str | None:
-        """Return a text that is kept, also as the agent changed it; None if there is none."""
-        ...
-
-
-@runtime_checkable
-class StrategyIO(Protocol):
-    """What a strategy may use beyond the view."""
-
-    async def model(
-        self,
-        messages: Sequence[Message],
-        *,
-        role: str = "summarizer",
-        max_tokens: int | None = None,
-        trainable: bool = True,
-    ) -> StrategyReply:
-        """Ask the policy, in a segment of its own that is recorded like any other.
-
-        Raises `ContextOverflowError` where the messages leave no room for a reply: send fewer.
-        """
-        ...
-
-    @property
-    def files(self) -> EpisodeFiles:
-        """Return the episode's files."""
-        ...
-
-    def count(self, text: str) -> int:
-        """Return how many tokens the served tokenizer makes of the text."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,11 +284,12 @@ class ContextPipeline(Protocol):
         sampled: bool = False,
         calls: Sequence[str] | None = None,
         answers: str | None = None,
+        tool: str = "",
     ) -> int:
         """Add a message to the log and return its id.
 
         A reply names the ids of its calls in `calls`, none where it makes none, and each answer names its own in
-        `answers`. Where `calls` is left out, the message that follows the reply is its answer.
+        `answers`, and its `tool`. Where `calls` is left out, the message that follows the reply is its answer.
         """
         ...
 
@@ -364,5 +311,5 @@ class ContextPipeline(Protocol):
         ...
 
     def snapshot(self) -> Mapping[str, JSON]:
-        """Return the strategies' states, for checkpoints."""
+        """Return the strategies' states, for checkpoints; see `tumbler.contracts.pipelines.RestorablePipeline`."""
         ...

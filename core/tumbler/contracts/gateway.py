@@ -24,6 +24,8 @@ class Endpoint:
     """A unix socket that serves the same, where the gateway has one."""
     model: str = "policy"
     """The model's name for the API; any other is served alike."""
+    context_length: int | None = None
+    """The longest conversation and reply, in tokens; None where nobody knows it. /v1/models tells it, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

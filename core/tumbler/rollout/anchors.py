@@ -11,7 +11,7 @@ from typing import TypeAlias
 from tumbler.contracts.environment import Environment
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.sandbox import SandboxBackend
-from tumbler.errors import CapabilityError, EpisodeTimeoutError
+from tumbler.errors import CapabilityError, EpisodeTimeoutError, ReplayMismatchError
 from tumbler.rollout.preparation import PreparedAnchor, prepare_anchor
 from tumbler.rollout.sandboxes import carry_through
 from tumbler.trajectory.record import Anchor
@@ -138,7 +138,8 @@ class PreparedAnchors:
         except TimeoutError as error:
             limit = f"anchor {anchor.ref} was not reached within {self._seconds:g} s; raise limits.seconds"
             raise EpisodeTimeoutError(str(error) or limit) from error
-        except CapabilityError as error:
+        except (CapabilityError, ReplayMismatchError) as error:
+            # What the scaffold or its strategies have put into the sandbox is there in a replay alone.
             self._report(request.env, str(error))
             return None
 

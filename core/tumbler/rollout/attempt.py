@@ -1,6 +1,5 @@
 """What is known of one episode while it runs, and what a trajectory says of it besides the record; runs nothing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,20 +31,6 @@ class Attempt:
     context: StrategyPipeline | None = None
     first_observation: str = ""
     restored_by: str = "replay"
-
-    def note_prompt(self, tokens: int) -> None:
-        """Tell the context how long a prompt really was."""
-        if self.context is not None:
-            self.context.note_prompt(tokens)
-
-    def note_reply(self, text: str, token_ids: Sequence[int]) -> None:
-        """Tell the context how long a reply really was."""
-        if self.context is not None:
-            self.context.note_reply(text, token_ids)
-
-    def rewritten(self) -> bool:
-        """Return whether the context strategies changed what the last prompt held."""
-        return self.context is not None and self.context.rewritten
 
     def details(self) -> dict[str, JSON]:
         """Return what a reader of the trajectory wants to see first."""

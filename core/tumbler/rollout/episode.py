@@ -1,25 +1,29 @@
 """The episode that a scaffold has in hand: recorded model, recorded tools, context, limits."""
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final
 
 from tumbler.contracts.agent import EpisodeModel, EpisodeTools, Limits, Reply
-from tumbler.contracts.context import ContextPipeline, StrategyAnswer
+from tumbler.contracts.context import ContextPipeline
 from tumbler.contracts.environment import Environment, Observation, StepResult, Task
 from tumbler.contracts.gateway import Endpoint, GatewayCall, GatewaySession, ModelGateway
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.contracts.values import Message, ToolCall, ToolSpec
 from tumbler.errors import ContextOverflowError, ContractError
+from tumbler.rollout.context import StrategyPipeline
 from tumbler.rollout.preparation import PreparedAnchor
-from tumbler.rollout.recorder import OpenCall, Recorder
+from tumbler.rollout.recorder import Recorder
 from tumbler.rollout.sources import Prompt, Source, require_recorded_observation
 from tumbler.trajectory.record import Anchor
 
-__all__ = ["PhaseClock", "RecordedEpisode", "RecordedModel", "RecordedTools"]
+__all__ = ["PhaseClock", "RecordedEpisode", "RecordedModel", "RecordedTools", "whole_room"]
+
+_OVER: Final = "not carried out: the episode is over"
 
 
 class PhaseClock:
@@ -37,19 +41,6 @@ class PhaseClock:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - start
-
-
-class ToolAnswers(Protocol):
-    """Tools that the context strategies answer."""
-
-    @property
-    def tools(self) -> Sequence[ToolSpec]:
-        """Return the tools."""
-        ...
-
-    async def call(self, call: ToolCall) -> StrategyAnswer:
-        """Carry out a call of one of them."""
-        ...
 
 
 class RecordedTools:
@@ -72,10 +63,13 @@ class RecordedTools:
         self._clock = clock
         self._anchor = anchor
         self._prepared = prepared
-        self._strategies: ToolAnswers | None = None
+        self._strategies: StrategyPipeline | None = None
+        self._turn = asyncio.Lock()
+        self._end: StepResult | None = None
+        """How the environment has ended the episode."""
         self.last_observation = ""
 
-    def offer(self, strategies: "ToolAnswers") -> None:
+    def offer(self, strategies: StrategyPipeline) -> None:
         """Offer the context strategies' tools beside the environment's."""
         taken = {spec.name for spec in self._environment.tools()} & {spec.name for spec in strategies.tools}
         if taken:
@@ -92,13 +86,21 @@ class RecordedTools:
         return [*self._environment.tools(), *own]
 
     async def call(self, call: ToolCall, *, chunk: int) -> StepResult:
-        """Carry out a call that the given chunk made."""
+        """Carry out a call that the given chunk made.
+
+        Calls that are made side by side are carried out in their order, so that equal episodes have equal records;
+        none is once the environment has ended the episode.
+        """
         self._check(chunk)
-        with self._clock.phase("tools"):
-            result = await self._answer(call, chunk)
-        self._recorder.note_call(chunk, call, result)
-        self.last_observation = self._recorder.chunks[chunk].observation
-        self._compare(chunk)
+        async with self._turn:
+            if self._end is not None:
+                return replace(self._end, observation=_OVER, reward=0.0, errored=True)
+            with self._clock.phase("tools"):
+                result = await self._answer(call, chunk)
+            self._end = result if result.terminated or result.truncated else None
+            self._recorder.note_call(chunk, call, result)
+            self.last_observation = self._recorder.chunks[chunk].observation
+            self._compare(chunk)
         return result
 
     def note(self, call: ToolCall, result: StepResult, *, chunk: int) -> None:
@@ -142,35 +144,35 @@ class RecordedTools:
 
 
 class RecordedModel:
-    """The policy as a scaffold calls it; each call becomes one chunk."""
+    """The policy as whoever asks it calls it; each call becomes one chunk."""
 
     def __init__(
         self,
         source: Source,
         recorder: Recorder,
-        tools: RecordedTools,
         clock: PhaseClock,
         *,
         episode: str,
-        prompt_limit: int,
-        on_prompt: Callable[[int], None] = lambda _tokens: None,
-        on_reply: Callable[[str, Sequence[int]], None] = lambda _text, _token_ids: None,
-        rewritten: Callable[[], bool] = lambda: False,
+        room: Callable[[int], int | None],
+        observation: Callable[[], str] = lambda: "",
     ) -> None:
-        """Ask `source`; prompts longer than `prompt_limit` tokens overflow.
+        """Ask `source`.
 
-        `on_prompt` is told the true length of each prompt of the main conversation, `on_reply` each reply to it as
-        it was sampled, and `rewritten` tells whether that conversation says something else than before.
+        `room` returns how many tokens a reply to a prompt of that length may have, or None for as many as are sampled,
+        and raises `ContextOverflowError` where the prompt is too long. `observation` returns the environment's last
+        answer.
         """
         self._source = source
         self._recorder = recorder
-        self._tools = tools
         self._clock = clock
         self._episode = episode
-        self._prompt_limit = prompt_limit
-        self._on_prompt = on_prompt
-        self._on_reply = on_reply
-        self._rewritten = rewritten
+        self._room = room
+        self._observation = observation
+        self._contexts: StrategyPipeline | None = None
+
+    def attend(self, context: StrategyPipeline) -> None:
+        """Tell a pipeline and its branches how long their prompts and replies really are."""
+        self._contexts = context
 
     async def generate(
         self,
@@ -183,17 +185,21 @@ class RecordedModel:
         cause: str | None = None,
     ) -> Reply:
         """Return the policy's reply to the conversation and record it."""
-        if cause is None and agent_id == "main" and self._rewritten():
+        context = None if self._contexts is None else self._contexts.of_agent(agent_id)
+        if cause is None and context is not None and context.rewritten:
             cause = "rewrite"
         call = self._recorder.open_call(agent_id, messages, cause=cause)
         try:
-            self._require_room(call, agent_id)
+            length = len(call.token_ids)
+            if context is not None:
+                context.note_prompt(length)
+            bounds = [bound for bound in (self._room(length), max_tokens) if bound is not None]
             prompt = Prompt(
                 session=f"{self._episode}/{call.session}",
                 call=call.number,
                 token_ids=call.token_ids,
-                observation=self._tools.last_observation,
-                max_tokens=max_tokens,
+                observation=self._observation(),
+                max_tokens=min(bounds, default=None),
                 temperature=temperature,
                 agent_id=agent_id,
             )
@@ -203,12 +209,13 @@ class RecordedModel:
             self._recorder.abandon_call(call)
             raise
         chunk = spoken.chunk if trainable else replace(spoken.chunk, trainable=False)
-        if agent_id == "main":
-            self._on_reply(chunk.text, tuple(spoken.token_ids))
+        index = self._recorder.close_call(call, spoken.token_ids, chunk)
+        if context is not None:
+            context.note_reply(chunk.text, tuple(spoken.token_ids))
         return Reply(
             text=chunk.text,
             finish_reason=chunk.finish_reason,
-            chunk=self._recorder.close_call(call, spoken.token_ids, chunk),
+            chunk=index,
             prompt_tokens=len(call.token_ids),
             tokens=len(spoken.token_ids),
             cached_tokens=spoken.cached_tokens,
@@ -217,15 +224,18 @@ class RecordedModel:
             logprobs=chunk.behaviour_logprobs,
         )
 
-    def _require_room(self, call: OpenCall, agent_id: str) -> None:
-        length = len(call.token_ids)
-        if agent_id == "main":
-            self._on_prompt(length)
-        if length > self._prompt_limit:
+
+def whole_room(prompt_limit: int) -> Callable[[int], None]:
+    """Return what lets a reply have all the tokens that are kept for it, behind at most so many of a prompt."""
+
+    def check(length: int) -> None:
+        if length > prompt_limit:
             raise ContextOverflowError(
-                f"the prompt has {length} tokens and at most {self._prompt_limit} leave room for a reply; "
+                f"the prompt has {length} tokens and at most {prompt_limit} leave room for a reply; "
                 "lower max_tokens or the turn limit, or add a context strategy that bounds the conversation"
             )
+
+    return check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from tumbler.contracts.environment import StepResult
 from tumbler.contracts.inference import TextTokenizer
 from tumbler.contracts.values import Message, ToolCall
+from tumbler.errors import ContractError
 from tumbler.rollout.rendering import Renderer
 from tumbler.trajectory.record import Chunk, Segment
 
@@ -86,6 +87,7 @@ class Recorder:
         self._noted: set[int] = set()
         """The chunks of which it was noted what they brought."""
         self._calls = 0
+        self._sealed = False
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -105,8 +107,13 @@ class Recorder:
         """Return the names of all conversations that were begun."""
         return [str(thread.key) for thread in self._threads]
 
+    def seal(self) -> None:
+        """Take nothing more: the agent has stopped, and what it has left running is no part of the episode."""
+        self._sealed = True
+
     def open_call(self, agent_id: str, messages: Sequence[Message], *, cause: str | None = None) -> OpenCall:
         """Return the prompt's ids of the agent's next model call; `cause` says why, if a new segment must open."""
+        self._require_open()
         conversation = tuple(messages)
         place, known = self._find(agent_id, conversation)
         tail = None
@@ -130,6 +137,7 @@ class Recorder:
 
         `chunk` carries all but its place, which is filled in here.
         """
+        self._require_open()
         thread = call._thread
         if thread.segment is None:
             thread.segment = self._add_segment(thread, call._parent, call._cause)
@@ -148,6 +156,7 @@ class Recorder:
 
     def note_call(self, chunk: int, call: ToolCall, result: StepResult) -> None:
         """Record what a tool call of the chunk brought."""
+        self._require_open()
         before = self._chunks[chunk]
         self._chunks[chunk] = replace(
             before,
@@ -160,12 +169,20 @@ class Recorder:
 
     def note_rejection(self, chunk: int, reason: str) -> None:
         """Record that the chunk made no call that can be carried out."""
+        self._require_open()
         observation = self._observed(chunk, reason)
         self._chunks[chunk] = replace(self._chunks[chunk], errored=True, observation=observation)
 
     def withhold(self, chunk: int) -> None:
         """Keep a chunk out of training."""
         self._chunks[chunk] = replace(self._chunks[chunk], trainable=False)
+
+    def _require_open(self) -> None:
+        if self._sealed:
+            raise ContractError(
+                "the episode is over, and a task that its agent has left running goes on; "
+                "an agent must end all that it has started before it returns"
+            )
 
     def _observed(self, chunk: int, text: str) -> str:
         """Return what a chunk has brought in all, in order, with one more text."""

@@ -30,7 +30,7 @@ from tumbler.rollout.anchors import PreparedAnchors
 from tumbler.rollout.attempt import Attempt, reason_of
 from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.rollout.context.files import SandboxFiles
-from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools
+from tumbler.rollout.episode import PhaseClock, RecordedEpisode, RecordedModel, RecordedTools, whole_room
 from tumbler.rollout.preparation import PreparedAnchor
 from tumbler.rollout.recorder import Recorder
 from tumbler.rollout.sandboxes import describe_network, open_sandbox
@@ -104,16 +104,16 @@ class LocalEpisodeRunner:
             known = ", ".join(sorted(self._parts.environments))
             raise ContractError(f"rollout {request.id!r} asks for environment {request.env!r}; the run has: {known}")
         attempt = Attempt(request, named, Recorder(self._parts.tokenizer), PhaseClock())
+        bound = asyncio.timeout(self._parts.limits.seconds)
         try:
-            async with asyncio.timeout(self._parts.limits.seconds):
+            async with bound:
                 trajectory = await self._episode(attempt)
-        except TimeoutError as error:
-            limit = self._parts.limits.seconds
-            reason = str(error) or f"the episode did not end within {limit:g} s; raise limits.seconds if it needs more"
-            trajectory = self._failed(attempt, EpisodeTimeoutError(reason))
         # Environments, scaffolds, strategies and backends are third-party code: whatever they raise ends
         # this one episode, counted and with its reason, and never the run.
         except Exception as error:  # noqa: BLE001  # see above
+            if isinstance(error, TimeoutError) and bound.expired():
+                limit = self._parts.limits.seconds
+                error = EpisodeTimeoutError(f"the episode did not end within {limit:g} s; raise limits.seconds")
             if not (isinstance(error, TumblerError) and error.infra):
                 _LOG.warning("rollout %s failed", request.id, exc_info=error)
             trajectory = self._failed(attempt, error)
@@ -137,6 +137,7 @@ class LocalEpisodeRunner:
             attempt.first_observation = observation.text
             episode = self._prepare(attempt, environment, observation, prepared)
             outcome = await self._parts.agent.run(episode)
+            attempt.recorder.seal()
             with attempt.clock.phase("verify"):
                 verdict = await environment.verify()
             return self._judged(attempt, outcome, verdict)
@@ -156,13 +157,10 @@ class LocalEpisodeRunner:
         model = RecordedModel(
             self._source(request, environment),
             recorder,
-            tools,
             attempt.clock,
             episode=request.id,
-            prompt_limit=parts.tokenizer.context_length - room,
-            on_prompt=attempt.note_prompt,
-            on_reply=attempt.note_reply,
-            rewritten=attempt.rewritten,
+            room=whole_room(parts.tokenizer.context_length - room),
+            observation=lambda: tools.last_observation,
         )
         context = StrategyPipeline(
             parts.strategies,
@@ -177,6 +175,7 @@ class LocalEpisodeRunner:
         )
         attempt.context = context
         tools.offer(context)
+        model.attend(context)
         session = GatewaySession(
             name=request.id,
             model=model,
@@ -323,4 +322,8 @@ class LocalEpisodeRunner:
         if inference is None:
             return
         for session in attempt.recorder.sessions:
-            await inference.release(f"{attempt.request.id}/{session}")
+            try:
+                await inference.release(f"{attempt.request.id}/{session}")
+            # Inference backends are third-party code: what is forgotten too late costs memory, and no episode.
+            except Exception as error:  # noqa: BLE001  # see above
+                _LOG.warning("session %s of rollout %s was not released: %s", session, attempt.request.id, error)

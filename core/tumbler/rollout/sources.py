@@ -182,15 +182,15 @@ class ReplaySource:
         try:
             async with self._progress:
                 await self._progress.wait_for(lambda: self._replayed >= min(index, self._anchor.chunk))
+                if index < self._anchor.chunk:
+                    self._replayed += 1
+                    self._progress.notify_all()
         except asyncio.CancelledError:
             if index < self._anchor.chunk:
                 self._waiting = sorted([*self._waiting, index])
             raise
         if index >= self._anchor.chunk:
             return await self._then.speak(prompt)
-        async with self._progress:
-            self._replayed += 1
-            self._progress.notify_all()
         return self._recorded(index)
 
     def _claim(self, prompt: Prompt) -> int:

@@ -7,8 +7,10 @@ resumed run has the very same ones.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, cast
 
+from tumbler.contracts.agent import Demonstrator
 from tumbler.contracts.environment import ExpertEnvironment, Task
 from tumbler.contracts.values import JSONObject
 from tumbler.run.assembly import environment_key
@@ -85,8 +87,15 @@ class ExpertBook:
 
     @property
     def _can_roll(self) -> bool:
+        if self._settings.source != "environment":
+            return True
         instance = self._stage.bench.environments[environment_key(self._env)]
-        return self._settings.source != "environment" or isinstance(instance, ExpertEnvironment)
+        return self._agent_demonstrates and isinstance(instance, ExpertEnvironment)
+
+    @cached_property
+    def _agent_demonstrates(self) -> bool:
+        bench = self._stage.bench
+        return isinstance(bench.resolved.agent.build(bench.host), Demonstrator)
 
     def _is_due(self, task: str, step: int) -> bool:
         entry = self._entries.get(task)

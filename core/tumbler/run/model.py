@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+from tumbler.contracts.agent import Demonstrator
 from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import Sampling
 from tumbler.contracts.model import ModelSource
@@ -84,7 +85,7 @@ class ModelMaker:
 
 
 class _Demonstrations:
-    """Sample demonstrations as plain text, made when they are first asked for."""
+    """Sample demonstrations as plain text, made when they are first asked for; none if the agent can give none."""
 
     def __init__(
         self,
@@ -114,6 +115,8 @@ class _Demonstrations:
             inference=None,
             sandboxes=self._sandboxes,
         )
+        if not isinstance(parts.agent, Demonstrator):
+            return []
         runner = LocalEpisodeRunner(parts)
         seed = derive_seed(self._resolved.seed, "samples")
         key = environment_key(env)

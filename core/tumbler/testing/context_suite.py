@@ -59,7 +59,7 @@ class ContextStrategySuite(ContractSuite):
         """After any number of turns."""
         pipeline = _pipeline(strategy)
         await _turns(pipeline, _SHORT)
-        assert list(pipeline.snapshot()) == ["0:strategy"]
+        assert "0:strategy" in pipeline.snapshot()
 
     @asynchronous
     async def test_a_deterministic_strategy_repeats_itself(self, strategy: ContextStrategy) -> None:

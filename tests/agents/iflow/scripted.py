@@ -6,6 +6,7 @@ from tumbler.contracts.agent import Limits
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, OnText
 from tumbler.contracts.conversation import Event
 from tumbler.contracts.environment import (
+    Environment,
     EnvironmentCapabilities,
     Observation,
     StepResult,
@@ -21,7 +22,7 @@ from tumbler.rollout.context import NamedStrategy, StrategyPipeline
 from tumbler.rollout.runner import EpisodeParts, LocalEpisodeRunner, NamedEnvironment
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference
 from tumbler.testing.samples import sample_task
-from tumbler.trajectory.record import Component, Trajectory
+from tumbler.trajectory.record import Anchor, Component, Trajectory
 from tumbler_agents.iflow.agent import IflowAgent
 from tumbler_agents.iflow.assembly import Host
 from tumbler_agents.iflow.conversation import Conversation
@@ -177,11 +178,14 @@ async def episode(
     limits: Limits | None = None,
     strategies: Sequence[NamedStrategy] = (),
     context: int = 60_000,
+    environment: Callable[[], Environment] = BoxEnvironment,
+    anchor: Anchor | None = None,
+    fork: bool = False,
 ) -> Trajectory:
     """Run one episode of `BoxEnvironment` in a real sandbox; the runner verifies its record."""
     tokenizer = CharacterTokenizer(context)
     parts = EpisodeParts(
-        environments={"box": NamedEnvironment(build=BoxEnvironment, component=_COMPONENT)},
+        environments={"box": NamedEnvironment(build=environment, component=_COMPONENT)},
         agent=IflowAgent(settings),
         agent_component=_COMPONENT,
         strategies=strategies,
@@ -192,6 +196,18 @@ async def episode(
         limits=limits or Limits(turns=20, seconds=60),
     )
     request = RolloutRequest(
-        id="episode", task=sample_task(), seed=1, env_seed=1, group="g", sampling=Sampling(max_tokens=2000), env="box"
+        id="episode" if anchor is None else f"after-{anchor.chunk}",
+        task=sample_task(),
+        seed=1,
+        env_seed=1,
+        group="g",
+        sampling=Sampling(max_tokens=2000),
+        env="box",
+        anchor=anchor,
+        fork=fork,
     )
-    return await LocalEpisodeRunner(parts)(request)
+    runner = LocalEpisodeRunner(parts)
+    try:
+        return await runner(request)
+    finally:
+        await runner.close()

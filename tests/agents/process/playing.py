@@ -8,13 +8,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tumbler.contracts.agent import Limits, Outcome
 from tumbler.contracts.environment import Task
 from tumbler.contracts.execution import RolloutRequest
-from tumbler.contracts.inference import Generation, Sampling
+from tumbler.contracts.inference import Generation, Sampling, TextTokenizer
+from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.rollout.runner import EpisodeParts, LocalEpisodeRunner, NamedEnvironment
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference
 from tumbler.trajectory.record import Component, Trajectory
@@ -46,10 +47,22 @@ def in_order(replies: Sequence[str]) -> Policy:
 class WatchedInference(ScriptedInference):
     """A scripted policy that keeps what it said, and can have requests wait for each other."""
 
-    def __init__(self, policy: Policy, *, together: int = 1, waits: Callable[[str], bool] = lambda _prompt: False):
-        """Let requests whose prompt `waits` says wait until `together` of them are there."""
-        super().__init__(policy, CharacterTokenizer(1 << 20))
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        tokenizer: TextTokenizer | None = None,
+        ids: Callable[[str, int], Sequence[int]] | None = None,
+        together: int = 1,
+        waits: Callable[[str], bool] = lambda _prompt: False,
+    ):
+        """Let requests whose prompt `waits` says wait until `together` of them are there.
+
+        `ids` are what a text is sampled as, by the request's seed; by default what the tokenizer gives.
+        """
+        super().__init__(policy, tokenizer or CharacterTokenizer(1 << 20))
         self.said: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        self._ids = ids
         self._together = together
         self._waits = waits
         self._waiting = 0
@@ -60,9 +73,15 @@ class WatchedInference(ScriptedInference):
             self._waiting += 1
             if self._waiting >= self._together:
                 self._all_there.set()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 await self._all_there.wait()
         generation = await super().generate(request)
+        if self._ids is not None:
+            sampled = (
+                *self._ids(self.tokenizer.decode(generation.token_ids), request.seed),
+                self.tokenizer.end_of_turn,
+            )
+            generation = replace(generation, token_ids=sampled, logprobs=(-0.5,) * len(sampled))
         self.said.append((tuple(request.token_ids), tuple(generation.token_ids)))
         return generation
 
@@ -116,9 +135,10 @@ class Watched:
 class Stage:
     """Where episodes are played."""
 
-    backend: BubblewrapBackend
+    backend: SandboxBackend
     environment: TerminalEnvironment
     task: Task
+    settings: TerminalSettings
 
     @property
     def solution(self) -> list[str]:
@@ -138,15 +158,20 @@ async def stage(folder: Path, *, caches: Sequence[Path] = ()):
     backend = BubblewrapBackend(settings)
     await backend.start()
     try:
-        environment = TerminalEnvironment(TerminalSettings())
-        (task,) = await environment.tasks("train", count=1, seed=3)
-        yield Stage(backend=backend, environment=environment, task=task)
+        yield await stage_on(backend, TerminalSettings())
     finally:
         await backend.close()
 
 
+async def stage_on(backend: SandboxBackend, settings: TerminalSettings) -> Stage:
+    """Return a stage on a backend that has started."""
+    environment = TerminalEnvironment(settings)
+    (task,) = await environment.tasks("train", count=1, seed=3)
+    return Stage(backend=backend, environment=environment, task=task, settings=settings)
+
+
 async def play(
-    on: Stage, agent: ProgramAgent, inference: WatchedInference | Policy, *, turns: int = 12, seconds: float = 120.0
+    on: Stage, agent: ProgramAgent, inference: WatchedInference | Policy, *, turns: int = 12, seconds: float = 600.0
 ) -> Played:
     """Run one episode; the runner verifies its record."""
     inference = inference if isinstance(inference, WatchedInference) else WatchedInference(inference)
@@ -158,9 +183,7 @@ async def play(
         stack.push_async_callback(gateway.close)
         parts = EpisodeParts(
             environments={
-                "terminal": NamedEnvironment(
-                    build=lambda: TerminalEnvironment(TerminalSettings()), component=_COMPONENT
-                )
+                "terminal": NamedEnvironment(build=lambda: TerminalEnvironment(on.settings), component=_COMPONENT)
             },
             agent=watched,
             agent_component=_COMPONENT,

@@ -6,7 +6,7 @@ import stat
 
 import httpx
 import pytest
-from tests.backends.gateway.conftest import CALL, TOOL, Policy, chat_body, running, until
+from tests.backends.gateway.conftest import CALL, TOOL, Bench, Policy, chat_body, running, until
 
 from tumbler.contracts.gateway import ModelGateway
 from tumbler.errors import ContextOverflowError, ContractError, EpisodeTimeoutError, InferenceError, RunError
@@ -64,9 +64,10 @@ async def test_a_gateway_that_was_closed_can_be_started_again():
     gateway = HttpGateway(GatewaySettings())
     for _ in range(2):
         await gateway.start()
-        socket = gateway.admit("any", None).socket
+        bench = Bench(gateway)
+        socket = (await bench.open(Policy())).endpoint.socket
         assert socket.exists()
-        await gateway.close()
+        await bench.close()
         assert not socket.exists()
 
 
@@ -100,7 +101,7 @@ async def test_nothing_opens_before_the_start_and_nothing_starts_twice(bench):
 
 
 async def test_a_taken_port_is_told(bench):
-    endpoint = bench.gateway.admit("any", None)
+    endpoint = (await bench.open(Policy())).endpoint
     port = int(endpoint.url.rpartition(":")[2])
     gateway = HttpGateway(GatewaySettings(port=port))
     with pytest.raises(RunError, match=f"port {port}"):
@@ -141,6 +142,14 @@ async def test_unknown_paths_and_methods_are_refused(bench):
     assert (await client.http.post("/v1/chat/completions/x", json={})).json()["error"]["type"] == "not_found_error"
     response = await client.http.get("/v1/chat/completions")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+async def test_clients_and_whoever_opens_a_session_learn_how_long_the_models_context_is(bench):
+    short, long = [await bench.open(Policy(), context=context) for context in (512, 9000)]
+    for client, length in ((short, 512), (long, 9000)):
+        assert client.endpoint.context_length == length
+        (model,) = (await client.http.get("/v1/models")).json()["data"]
+        assert (model["context_length"], model["max_model_len"]) == (length, length)
 
 
 async def test_models_are_listed_for_clients_of_either_api(bench):

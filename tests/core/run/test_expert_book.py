@@ -47,6 +47,15 @@ def test_the_environments_expert_is_asked_in_each_step_by_default(
     assert all(each.header.anchor is not None for each in known.values() if each.header.source == "policy")
 
 
+def test_an_agent_that_cannot_write_an_experts_actions_is_not_asked_to(
+    resolve: Resolve, host: PluginHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = rl_alone(resolve, host, tmp_path / "run", "runs.small.agent={use='fake/mute', system_prompt=''}")
+    assert {each.header.source for each in known.values()} == {"policy"}
+    assert sum(lost_experts()) == 0
+    assert "failed" not in caplog.text
+
+
 def test_an_expert_of_a_pool_serves_until_it_is_due(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:
     known = rl_alone(resolve, host, tmp_path / "run", "runs.small.rl.pool=2", "runs.small.rl.experts.refresh_every=3")
     experts = sorted(each.id for each in known.values() if each.header.source == "expert")

@@ -20,7 +20,14 @@ from tumbler.contracts.inference import TextTokenizer
 from tumbler.errors import ContextPlanError
 from tumbler.rollout.rendering import render
 
-__all__ = ["find_waste", "require_legal_edit", "require_legal_roles", "require_whole_exchanges", "rewrites"]
+__all__ = [
+    "find_waste",
+    "require_legal_edit",
+    "require_legal_roles",
+    "require_whole_exchanges",
+    "rewrites",
+    "role_problem",
+]
 
 _LEAST_PROGRESS = 0.1
 _MOST_IN_A_ROW = 2
@@ -77,22 +84,27 @@ def require_whole_exchanges(name: str, before: Sequence[LogEntry], after: Sequen
 
 def require_legal_roles(name: str, entries: Sequence[LogEntry], tokenizer: TextTokenizer) -> None:
     """Raise `ContextPlanError` (`roles`) where the chat template cannot show the entries in this order."""
+    problem = role_problem(entries, tokenizer)
+    if problem is not None:
+        raise ContextPlanError(f"after the edits of context strategy {name!r} {problem}", check="roles")
+
+
+def role_problem(entries: Sequence[LogEntry], tokenizer: TextTokenizer) -> str | None:
+    """Return why the entries are no conversation that the chat template shows, or None."""
     messages = [entry.message for entry in entries]
     leading = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
     if any(message.role == "system" for message in messages[leading:]):
-        raise ContextPlanError(f"context strategy {name!r} leaves a system message inside the conversation", "roles")
+        return "a system message stands inside the conversation"
     if leading < len(messages) and messages[leading].role in ("assistant", "tool"):
-        raise ContextPlanError(
-            f"context strategy {name!r} lets the conversation begin with the role {messages[leading].role!r}; "
-            "keep the task, or put a note in its place",
-            check="roles",
+        return (
+            f"the conversation begins with the role {messages[leading].role!r}; "
+            "keep the task, or put a note in its place"
         )
     try:
         render(tokenizer, messages, add_generation_prompt=True)
-    except Exception as error:  # a template is a program that raises what it likes
-        raise ContextPlanError(
-            f"after the edits of context strategy {name!r} the chat template refuses the conversation: {error}", "roles"
-        ) from error
+    except Exception as error:  # noqa: BLE001  # a template is a program that raises what it likes
+        return f"the chat template refuses the conversation: {error}"
+    return None
 
 
 def rewrites(plan: Plan, entries: Sequence[LogEntry]) -> bool:

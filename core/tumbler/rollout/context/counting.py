@@ -1,4 +1,4 @@
-"""How many tokens a message takes in a prompt, its frame in the chat template included; knows no log."""
+"""How many tokens messages take in a prompt, their frames in the chat template included; knows no log."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 from tumbler.contracts.inference import TextTokenizer
 from tumbler.contracts.values import Message, Role
 
-__all__ = ["TokenCounter"]
+__all__ = ["PromptLength", "TokenCounter"]
 
 _REMEMBERED = 4096
 """Texts whose count is kept: as many as are in view in a long episode."""
@@ -62,3 +62,32 @@ class TokenCounter:
 
     def _rendered(self, messages: Sequence[Message], *, ask: bool = False) -> int:
         return self.text(self._tokenizer.render(messages, add_generation_prompt=ask))
+
+
+class PromptLength:
+    """The length of the next prompt: what its messages count, corrected by what prompts and replies really were."""
+
+    def __init__(self, counter: TokenCounter, end_of_turn: int) -> None:
+        """Count with `counter`; `end_of_turn` is the id that a template writes behind a reply, too."""
+        self._counter = counter
+        self._end_of_turn = end_of_turn
+        self._estimated = 0
+        self.correction = 0
+        """Tokens that the last prompt and its replies took beyond what was counted."""
+
+    def of(self, tokens: int) -> int:
+        """Return the length of a prompt whose messages count so many tokens."""
+        return self._counter.base + tokens + self.correction
+
+    def note_counted(self, tokens: int) -> None:
+        """Take what the messages of the prompt that is made now count."""
+        self._estimated = self._counter.base + tokens
+
+    def note_prompt(self, tokens: int) -> None:
+        """Take the true length of that prompt: sampled words may be more tokens than their text makes again."""
+        self.correction = max(0, tokens - self._estimated)
+
+    def note_reply(self, text: str, token_ids: Sequence[int]) -> None:
+        """Take the true length of a reply to it, which the next prompt holds as it was sampled."""
+        sampled = len(token_ids) - (list(token_ids[-1:]) == [self._end_of_turn])
+        self.correction += max(0, sampled - self._counter.text(text))

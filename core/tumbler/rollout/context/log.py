@@ -1,13 +1,23 @@
 """The log of an episode as it is shown: entries are added, edits change what stands for them; knows no strategy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tumbler.contracts.context import Append, Drop, Edit, LogEntry, Pin, Replace, Reset, Summarise
 from tumbler.contracts.values import Message
 
-__all__ = ["Log"]
+__all__ = ["Log", "LogMarks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMarks:
+    """How far a log has counted."""
+
+    next_id: int = 0
+    exchanges: int = 0
+    answering: int | None = None
+    """The exchange that the next message answers, where the scaffold does not tell."""
 
 
 class Log:
@@ -22,6 +32,16 @@ class Log:
         self._implicit: int | None = None
         """The exchange that the next message answers, where the scaffold does not tell."""
         self.entries: tuple[LogEntry, ...] = ()
+
+    @property
+    def marks(self) -> LogMarks:
+        """Return what the entries in view do not tell of the log."""
+        return LogMarks(next_id=self._next, exchanges=self._exchanges, answering=self._implicit)
+
+    def restore(self, entries: Sequence[LogEntry], marks: LogMarks) -> None:
+        """Take up the entries and marks of another log."""
+        self._next, self._exchanges, self._implicit = marks.next_id, marks.exchanges, marks.answering
+        self.entries = tuple(replace(entry, tokens=self._count(entry.message)) for entry in entries)
 
     def copy(self) -> "Log":
         """Return a log of the same entries."""
@@ -43,10 +63,18 @@ class Log:
         sampled: bool = False,
         calls: Sequence[str] | None = None,
         answers: str | None = None,
+        tool: str = "",
     ) -> int:
         """Add an entry at the end."""
-        exchange = self._exchange(message, sampled=sampled, calls=calls, answers=answers)
-        self._add(message, pinned=pinned, sampled=sampled, exchange=exchange, calls=tuple(calls or ()), answers=answers)
+        self._add(
+            message,
+            pinned=pinned,
+            sampled=sampled,
+            exchange=self._exchange(message, sampled=sampled, calls=calls, answers=answers),
+            calls=tuple(calls or ()),
+            answers=answers,
+            tool=tool,
+        )
         return self._next - 1
 
     def note_shown(self) -> None:
@@ -110,6 +138,7 @@ class Log:
         exchange: int | None = None,
         calls: tuple[str, ...] = (),
         answers: str | None = None,
+        tool: str = "",
     ) -> None:
         entry = LogEntry(
             id=self._next,
@@ -120,6 +149,7 @@ class Log:
             exchange=exchange,
             calls=calls,
             answers=answers,
+            tool=tool,
         )
         self._next += 1
         self.entries = (*self.entries, entry)

@@ -1,61 +1,54 @@
 """The pipeline of context strategies: asks each for a plan, checks it, and carries it out or refuses it."""
 
 import copy
-import json
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from random import Random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tumbler.contracts.context import (
     Append,
     Budget,
-    ContextStrategy,
     EpisodeFiles,
     LogEntry,
     Pin,
     Plan,
     Refusal,
     Replace,
-    State,
     StrategyAnswer,
-    StrategyWithThreshold,
     StrategyWithTools,
     Summarise,
     Trigger,
-    View,
 )
 from tumbler.contracts.environment import Task
 from tumbler.contracts.inference import TextTokenizer
+from tumbler.contracts.pipelines import BeforeRewrite, Rewrite, RewriteAnswer
 from tumbler.contracts.values import JSON, Message, ToolCall, ToolSpec
 from tumbler.errors import ContextOverflowError, ContextPlanError, ContractError
-from tumbler.rollout.context import checks
-from tumbler.rollout.context.counting import TokenCounter
-from tumbler.rollout.context.files import TextFiles
+from tumbler.rollout.context import checks, saving
+from tumbler.rollout.context.counting import PromptLength, TokenCounter
+from tumbler.rollout.context.files import TextFiles, files_of_agent
 from tumbler.rollout.context.log import Log
+from tumbler.rollout.context.running import NamedStrategy, Running, offered, started
 from tumbler.rollout.context.speaking import AskModel, PipelineIO
-from tumbler.seeding import derive_seed
 
-__all__ = ["NamedStrategy", "StrategyPipeline"]
+__all__ = ["StrategyPipeline"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedStrategy:
-    """A strategy with the name that error messages use."""
+class _Parts:
+    """What the pipelines of one episode share."""
 
-    name: str
-    strategy: ContextStrategy
-
-
-@dataclass(kw_only=True)
-class _Running:
-    """A strategy in this episode."""
-
-    name: str
-    strategy: ContextStrategy
-    state: State
-    io: PipelineIO
-    refused: bool = False
-    """Whether its last plan was refused."""
+    strategies: Sequence[NamedStrategy]
+    tokenizer: TextTokenizer
+    counter: TokenCounter
+    room: int
+    task: Task
+    seed: int
+    clear_at_least: int
+    model: AskModel | None
+    files: EpisodeFiles
+    on_refused_call: Callable[[int], None]
+    pipelines: "dict[str, StrategyPipeline]" = field(default_factory=dict)
+    """By agent."""
 
 
 class StrategyPipeline:
@@ -87,31 +80,52 @@ class StrategyPipeline:
             files: where strategies keep texts; None keeps them in memory.
             on_refused_call: told which call's reply ended in no summary after all.
         """
-        self._tokenizer = tokenizer
-        self._limit = tokenizer.context_length - room
-        self._counter = TokenCounter(tokenizer)
-        self._log = Log(self._counter.message)
-        self._clear_at_least = clear_at_least
-        self._on_refused_call = on_refused_call
+        parts = _Parts(
+            strategies=strategies,
+            tokenizer=tokenizer,
+            counter=TokenCounter(tokenizer),
+            room=room,
+            task=task,
+            seed=seed,
+            clear_at_least=clear_at_least,
+            model=model,
+            files=files or TextFiles(),
+            on_refused_call=on_refused_call,
+        )
+        self._begin(parts, "main")
+
+    def _begin(self, parts: _Parts, agent_id: str) -> None:
+        self._parts = parts
+        self._limit = parts.tokenizer.context_length - parts.room
+        self._length = PromptLength(parts.counter, parts.tokenizer.end_of_turn)
+        self._log = Log(parts.counter.message)
         self._replies: dict[int, str] = {}
         self._requested: Trigger | None = None
         self._in_a_row = 0
-        self._correction = 0
-        self._estimated = 0
         self._refusals: list[Refusal] = []
+        self._before_rewrite: BeforeRewrite | None = None
         self._summaries: list[Summarise] = []
         """Those carried out for the prompt that is being made."""
-        kept = files or TextFiles()
-        self._strategies = [
-            _Running(
-                name=each.name,
-                strategy=each.strategy,
-                state=each.strategy.start(task, Random(derive_seed(seed, "context", index, each.name))),
-                io=PipelineIO(each.name, self._counter, kept, model, self._replies),
-            )
-            for index, each in enumerate(strategies)
-        ]
-        self._tools = _offered(self._strategies)
+        files = files_of_agent(parts.files, agent_id)
+        self._strategies = started(
+            parts.strategies,
+            parts.task,
+            parts.seed,
+            agent_id,
+            lambda name: PipelineIO(name, parts.counter, files, parts.model, self._replies, agent_id=agent_id),
+        )
+        self._tools = offered(self._strategies)
+        parts.pipelines[agent_id] = self
+
+    def branch(self, agent_id: str) -> "StrategyPipeline":
+        """Return an empty log for a sub-agent: the same strategies with fresh states, and files of their own."""
+        pipeline = copy.copy(self)
+        pipeline._begin(self._parts, agent_id)
+        return pipeline
+
+    def of_agent(self, agent_id: str) -> "StrategyPipeline | None":
+        """Return the pipeline that was opened last for an agent of this episode, if any."""
+        return self._parts.pipelines.get(agent_id)
 
     @property
     def entries(self) -> Sequence[LogEntry]:
@@ -141,9 +155,10 @@ class StrategyPipeline:
         sampled: bool = False,
         calls: Sequence[str] | None = None,
         answers: str | None = None,
+        tool: str = "",
     ) -> int:
         """Add a message to the log and return its id."""
-        return self._log.append(message, pinned=pinned, sampled=sampled, calls=calls, answers=answers)
+        return self._log.append(message, pinned=pinned, sampled=sampled, calls=calls, answers=answers, tool=tool)
 
     def request(self, why: Trigger) -> None:
         """Let the strategies plan for this reason before the next prompt."""
@@ -155,27 +170,37 @@ class StrategyPipeline:
         strategy = running.strategy
         if not isinstance(strategy, StrategyWithTools):
             raise ContractError(f"context strategy {running.name!r} offers the tool {call.name!r} and has no `call`")
-        answer = await strategy.call(call, self._view(running), running.state)
+        answer = await strategy.call(call, running.view(self._log.entries), running.state)
         if answer.plan:
             self._requested = "tool_request"
         return answer
 
     async def messages(self) -> Sequence[Message]:
-        """Let the strategies plan, apply and check their edits, and return what the model is to see."""
-        before = self._log
+        """Let the strategies plan, apply and check their edits, and return what the model is to see.
+
+        Where that fails, or is cancelled, log and states are as they were.
+        """
+        log = self._log
+        before = [(copy.deepcopy(running.state), running.refused) for running in self._strategies]
         self._summaries.clear()
+        for running in self._strategies:
+            running.io.made.clear()
         try:
             await self._ask_all()
-            rewritten = self._log is not before and _changed(before.entries, self._log.entries)
-            self._in_a_row = self._in_a_row + 1 if rewritten else 0
             self._require_fit()
         except BaseException:
+            self._log = log
             self._summaries.clear()
+            for running, (state, refused) in zip(self._strategies, before, strict=True):
+                running.take_back(state)
+                running.refused = refused
             raise
         finally:
             self._withhold_unused()
+        rewritten = self._log is not log and _changed(log.entries, self._log.entries)
+        self._in_a_row = self._in_a_row + 1 if rewritten else 0
         shown = [entry.message for entry in self._log.entries]
-        self._estimated = self._used(self._log) - self._correction
+        self._length.note_counted(self._log.tokens)
         self._log.note_shown()
         return shown
 
@@ -183,8 +208,7 @@ class StrategyPipeline:
         requested, self._requested = self._requested, None
         made_room: dict[int, Log] = {}
         for index, running in enumerate(self._strategies):
-            running.io.made.clear()
-            if await self._ask(running, requested or self._trigger(running)) == "overflow":
+            if await self._ask(running, requested or running.trigger(self._used(self._log), self._limit)) == "overflow":
                 made_room[index] = self._log
         if self._used(self._log) > self._limit:
             for index, running in enumerate(self._strategies):
@@ -194,53 +218,79 @@ class StrategyPipeline:
 
     def note_prompt(self, tokens: int) -> None:
         """Take the true length of the last prompt: sampled words may be more tokens than their text makes again."""
-        self._correction = max(0, tokens - self._estimated)
+        self._length.note_prompt(tokens)
 
     def note_reply(self, text: str, token_ids: Sequence[int]) -> None:
         """Take the true length of a reply to the last prompt, which the next one holds as it was sampled."""
-        sampled = len(token_ids) - (list(token_ids[-1:]) == [self._tokenizer.end_of_turn])
-        self._correction += max(0, sampled - self._counter.text(text))
+        self._length.note_reply(text, token_ids)
+
+    def watch(self, before_rewrite: BeforeRewrite) -> None:
+        """Ask `before_rewrite` before each rewrite from now on."""
+        self._before_rewrite = before_rewrite
 
     def snapshot(self) -> Mapping[str, JSON]:
-        """Return a copy of the strategies' states."""
-        return {
-            f"{index}:{running.name}": json.loads(json.dumps(running.state))
-            for index, running in enumerate(self._strategies)
-        }
+        """Return a copy of the strategies' states, and what the pipeline counts by itself."""
+        marks = self._log.marks
+        counts = saving.PipelineCounts(
+            next_id=marks.next_id,
+            exchanges=marks.exchanges,
+            answering=marks.answering,
+            in_a_row=self._in_a_row,
+            correction=self._length.correction,
+            requested=self._requested,
+            refused=tuple(running.key for running in self._strategies if running.refused),
+        )
+        states: dict[str, JSON] = {running.key: saving.jsonable(running.state) for running in self._strategies}
+        return {**states, saving.LOG: counts.model_dump(mode="json")}
 
-    async def _ask(self, running: _Running, why: Trigger) -> Trigger:
+    def restore(self, entries: Sequence[LogEntry], states: Mapping[str, JSON]) -> None:
+        """Take up the log as it was shown, and the states as `snapshot` gave them."""
+        if self._log.marks.next_id:
+            raise ContractError("a saved log can be taken up where nothing has been said yet, and this one has begun")
+        counts = saving.read_counts(states)
+        saved = saving.read_states(states, self._strategies)
+        saving.require_whole_log(entries, counts, self._parts.tokenizer)
+        self._log.restore(entries, counts.marks)
+        self._in_a_row, self._requested = counts.in_a_row, counts.requested
+        self._length.correction = counts.correction
+        for running, state in zip(self._strategies, saved, strict=True):
+            running.take_back(state)
+            running.refused = running.key in counts.refused
+
+    async def _ask(self, running: Running, why: Trigger) -> Trigger:
         """Carry out what one strategy asks for, or refuse it as a whole; return why it was asked."""
-        budget = Budget(limit=self._limit, used=self._used(self._log), clear_at_least=self._clear_at_least)
+        clear_at_least = self._parts.clear_at_least
+        budget = Budget(limit=self._limit, used=self._used(self._log), clear_at_least=clear_at_least)
         state_before = copy.deepcopy(running.state)
-        plan = await self._plan(running, budget, why)
+        plan = await running.plan(self._log.entries, budget, why)
         if not plan.edits:
             return why
         edited = self._edited(running.name, plan)
         if checks.rewrites(plan, self._log.entries):
-            waste = checks.find_waste(running.strategy.caps, budget, self._used(edited), self._in_a_row)
-            if waste is not None:
-                self._refuse(running, waste, state_before)
+            refusal = checks.find_waste(running.strategy.caps, budget, self._used(edited), self._in_a_row)
+            if refusal is None:
+                answer = await self._told(running.name, why, edited)
+                refusal = ("scaffold", answer.refusal) if answer.refusal else None
+                for message in answer.again:
+                    edited.append(message)
+            if refusal is not None:
+                running.take_back(state_before)
+                running.refused = True
+                self._refusals.append(Refusal(strategy=running.name, check=refusal[0], reason=refusal[1]))
                 return why
-        checks.require_legal_roles(running.name, edited.entries, self._tokenizer)
+        checks.require_legal_roles(running.name, edited.entries, self._parts.tokenizer)
         running.refused = False
         self._log = edited
         self._summaries += [edit for edit in plan.edits if isinstance(edit, Summarise)]
         return why
 
-    async def _plan(self, running: _Running, budget: Budget, why: Trigger) -> Plan:
-        strategy, view = running.strategy, self._view(running)
-        if not strategy.caps.deterministic or strategy.caps.calls_model:
-            return await strategy.plan(view, budget, running.state, why)
-        trial = copy.deepcopy(running.state)
-        first = await strategy.plan(view, budget, trial, why)
-        plan = await strategy.plan(view, budget, running.state, why)
-        if first != plan or trial != running.state:
-            raise ContextPlanError(
-                f"context strategy {running.name!r} promises to be deterministic and planned the same view twice in "
-                "different ways; keep all it goes by in its state, and draw from the generator given to start()",
-                check="deterministic",
-            )
-        return plan
+    async def _told(self, name: str, why: Trigger, edited: Log) -> RewriteAnswer:
+        """Tell the scaffold of a rewrite, and return what it says."""
+        if self._before_rewrite is None:
+            return RewriteAnswer()
+        return await self._before_rewrite(
+            Rewrite(strategy=name, why=why, before=self._log.entries, after=edited.entries)
+        )
 
     def _edited(self, name: str, plan: Plan) -> Log:
         edited = self._log.copy()
@@ -252,34 +302,16 @@ class StrategyPipeline:
                 checks.require_whole_exchanges(name, before, edited.entries)
         return edited
 
-    def _refuse(self, running: _Running, waste: tuple[str, str], state_before: State) -> None:
-        running.state.clear()
-        running.state.update(state_before)
-        running.refused = True
-        self._refusals.append(Refusal(strategy=running.name, check=waste[0], reason=waste[1]))
-
     def _withhold_unused(self) -> None:
         """Tell which calls made for this prompt came to nothing: no summary that is shown holds their words."""
         texts = {entry.message.content for entry in self._log.entries if entry.summary}
         named = {each.call for each in self._summaries if each.call is not None and each.text in texts}
         for running in self._strategies:
             for call in running.io.unused(named):
-                self._on_refused_call(call)
-
-    def _trigger(self, running: _Running) -> Trigger:
-        used = self._used(self._log)
-        if used > self._limit:
-            return "overflow"
-        strategy = running.strategy
-        if isinstance(strategy, StrategyWithThreshold) and used >= strategy.threshold(running.state) * self._limit:
-            return "threshold"
-        return "turn_end"
-
-    def _view(self, running: _Running) -> View:
-        return View(entries=self._log.entries, io=running.io)
+                self._parts.on_refused_call(call)
 
     def _used(self, log: Log) -> int:
-        return self._counter.base + log.tokens + self._correction if log.entries else 0
+        return self._length.of(log.tokens) if log.entries else 0
 
     def _require_fit(self) -> None:
         used = self._used(self._log)
@@ -301,25 +333,10 @@ class StrategyPipeline:
         """Return the tokens of what no strategy can leave out: pinned entries and the newest exchange."""
         newest = max((entry.exchange for entry in self._log.entries if entry.exchange is not None), default=None)
         kept = (e.tokens for e in self._log.entries if e.pinned or (newest is not None and e.exchange == newest))
-        return self._counter.base + sum(kept) + self._correction
+        return self._length.of(sum(kept))
 
 
 def _changed(before: Sequence[LogEntry], after: Sequence[LogEntry]) -> bool:
     """Return whether a shown entry is gone or stands otherwise."""
     left: Mapping[int, LogEntry] = {entry.id: entry for entry in after}
     return any(entry.shown and (entry.id not in left or left[entry.id].message != entry.message) for entry in before)
-
-
-def _offered(strategies: Sequence[_Running]) -> MutableMapping[str, tuple[ToolSpec, _Running]]:
-    tools: dict[str, tuple[ToolSpec, _Running]] = {}
-    for running in strategies:
-        if not isinstance(running.strategy, StrategyWithTools):
-            continue
-        for spec in running.strategy.tools():
-            if spec.name in tools:
-                raise ContractError(
-                    f"the context strategies {tools[spec.name][1].name!r} and {running.name!r} both offer a tool "
-                    f"{spec.name!r}; use one of them, or rename the tool in the settings of one"
-                )
-            tools[spec.name] = spec, running
-    return tools

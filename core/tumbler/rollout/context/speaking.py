@@ -33,9 +33,12 @@ class PipelineIO:
         files: EpisodeFiles,
         model: AskModel | None,
         replies: MutableMapping[int, str],
+        *,
+        agent_id: str = "main",
     ) -> None:
-        """Note in `replies` what the model said to which call."""
+        """Note in `replies` what the model said to which call; `agent_id` is whose conversation it is about."""
         self._strategy = strategy
+        self._asker = strategy if agent_id == "main" else f"{agent_id}/{strategy}"
         self._counter = counter
         self._files = files
         self._model = model
@@ -56,7 +59,7 @@ class PipelineIO:
         """Ask the policy, in a segment of its own."""
         if self._model is None:
             raise InferenceError(f"context strategy {self._strategy!r} asks a model, and nobody here can answer it")
-        agent_id = f"{self._strategy}/{role}"
+        agent_id = f"{self._asker}/{role}"
         reply = await self._model(messages, agent_id=agent_id, max_tokens=max_tokens, trainable=trainable)
         # What the policy thinks before it speaks is not what it says.
         _, text, _ = split_thinking(reply.text)

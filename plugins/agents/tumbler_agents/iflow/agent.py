@@ -1,14 +1,13 @@
 """The agent `iflow`, in an episode or with a person; the loop itself is in `loop`."""
 
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tumbler.contracts.agent import Episode, HostingEpisode, Outcome, StopReason
+from tumbler.contracts.agent import Episode, HostingEpisode, Outcome
 from tumbler.contracts.chat import ChatCall, ChatMessage
-from tumbler.contracts.conversation import Conversation, ConversationHost, EndReason
+from tumbler.contracts.conversation import Conversation, ConversationHost
 from tumbler.contracts.environment import ExpertAction
 from tumbler.contracts.values import JSON
 from tumbler.dialects import dialect
@@ -22,17 +21,6 @@ from tumbler_agents.iflow.speaking import RecordedSpeaker
 __all__ = ["IflowAgent"]
 
 _DONE: Final = "done"
-_REASONS: Final[Mapping[EndReason, StopReason]] = {
-    "finished": "finished",
-    "terminated": "terminated",
-    "truncated": "truncated",
-    "turn_limit": "turn_limit",
-    "time_limit": "time_limit",
-    "context_overflow": "context_overflow",
-    "malformed": "malformed",
-    "loop": "loop",
-    "blocked": "blocked",
-}
 
 
 class IflowAgent:
@@ -63,7 +51,7 @@ class IflowAgent:
         async with assembled(self._settings, host) as agent:
             await enter(agent, "\n".join(part for part in (episode.task.instruction, episode.observation.text) if part))
             ending = await drive(agent.thread)
-        return Outcome(reason=_REASONS[ending.reason], malformed_calls=ending.malformed, details=_details(agent))
+        return Outcome(reason=ending.reason, malformed_calls=ending.malformed, details=_details(agent))
 
     def converse(self, host: ConversationHost, saved: Path | None = None) -> AbstractAsyncContextManager[Conversation]:
         """Open a conversation with a person."""

@@ -1,16 +1,14 @@
 """One model call: hooks, the view that the strategies give, the reply into the log; carries no call out."""
 
-from collections.abc import Sequence
-
 from tumbler.contracts.chat import ChatReply
-from tumbler.contracts.conversation import Compacted, Said, TextPiece, TokensUsed
+from tumbler.contracts.conversation import MeasuredPipeline, Said, TextPiece, TokensUsed
 from tumbler.contracts.values import Message
-from tumbler_agents.iflow.compaction import freed, shown_again
+from tumbler_agents.iflow.compacting import look
 from tumbler_agents.iflow.reminders import reminder
 from tumbler_agents.iflow.speaking import Asked
 from tumbler_agents.iflow.thread import AgentThread
 
-__all__ = ["Blocked", "ask", "look"]
+__all__ = ["Blocked", "ask"]
 
 
 class Blocked(Exception):
@@ -40,6 +38,7 @@ async def ask(thread: AgentThread) -> ChatReply:
         call_prefix=f"{thread.id}-{thread.turn}-",
         compacted=thread.compacted,
         on_text=lambda piece: _pass_on(thread, piece),
+        on_prompt=thread.context.note_prompt if isinstance(thread.context, MeasuredPipeline) else None,
     )
     reply = await thread.shared.speaker.speak(asked)
     thread.compacted = False
@@ -68,32 +67,3 @@ def _count(thread: AgentThread, reply: ChatReply) -> None:
 
 async def _pass_on(thread: AgentThread, piece: str) -> None:
     thread.shared.emit(TextPiece(agent_id=thread.id, text=piece))
-
-
-async def look(thread: AgentThread) -> Sequence[Message]:
-    """Return what the model is to see; where that was compacted, what must not be lost is behind it."""
-    before = thread.context.entries
-    messages = await thread.context.messages()
-    after = thread.context.entries
-    saved = freed(before, after)
-    if not saved:
-        return messages
-    thread.compacted = True
-    counts = [sum(entry.tokens for entry in entries) for entries in (before, after)]
-    thread.shared.emit(Compacted(agent_id=thread.id, tokens_before=counts[0], tokens_after=counts[1]))
-    told = {"tokens_before": counts[0], "tokens_after": counts[1]}
-    verdict = await thread.shared.hooks.run("after_compact", told, agent_id=thread.id)
-    if thread.memory is not None:
-        thread.memory.forget_shown()
-    again = await shown_again(
-        thread.shared.settings.compaction,
-        tokens_freed=saved,
-        entries=after,
-        plan=thread.shared.plan.plan if thread.is_main else "",
-        todo=thread.todo,
-        memory=thread.memory,
-        place=thread.place,
-    )
-    for text in (*(reminder(each) for each in verdict.context), *((again,) if again else ())):
-        thread.tell(text)
-    return await thread.context.messages()

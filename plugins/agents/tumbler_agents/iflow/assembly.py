@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tumbler.contracts.agent import EpisodeTools, Limits
 from tumbler.contracts.chat import Dialect
 from tumbler.contracts.context import ContextPipeline
 from tumbler.contracts.conversation import Emit
+from tumbler.contracts.pipelines import BranchingPipeline
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.errors import SandboxError
 from tumbler_agents.iflow.allowance import Allowance
@@ -18,7 +19,7 @@ from tumbler_agents.iflow.definitions import GENERAL_AGENT, SubAgent, read_defin
 from tumbler_agents.iflow.hooks import HookEvent, HookFunction, Hooks
 from tumbler_agents.iflow.loops import LoopGuard
 from tumbler_agents.iflow.memory import Memory, memory_tool
-from tumbler_agents.iflow.planning import PlanMode, plan_tool
+from tumbler_agents.iflow.planning import PLAN_TOOL, PlanMode, plan_tool
 from tumbler_agents.iflow.recording import CallRecord
 from tumbler_agents.iflow.reminders import Reminders
 from tumbler_agents.iflow.settings import IflowSettings
@@ -49,8 +50,6 @@ class Host:
     sandbox: Sandbox | None = None
     tools: EpisodeTools | None = None
     """The environment's tools and the record; None outside of an episode."""
-    new_context: Callable[[str], ContextPipeline] = lambda _identity: Transcript()
-    """Returns an empty log for a sub-agent."""
     approver: Approver | None = None
     """Who is asked where the settings say so; None where nobody can be."""
     hooks: Sequence[tuple[HookEvent, HookFunction]] = ()
@@ -66,7 +65,7 @@ class Assembled:
     settings: IflowSettings
     """With those of the workflow."""
     workflow: Workflow
-    agents: Sequence[SubAgent]
+    crew: Crew
     todo: TodoList
     memory: Memory
     memory_text: str
@@ -74,8 +73,13 @@ class Assembled:
     """The files that the agent knows."""
     greeting: Sequence[str]
     """What the hooks of the session's start have to say."""
-    pending: list[str] = field(default_factory=list)
+    pending: list[str]
     """What the agent is reminded of with the person's next message."""
+
+    @property
+    def agents(self) -> Sequence[SubAgent]:
+        """Return the sub-agents."""
+        return self.crew.agents
 
 
 @asynccontextmanager
@@ -103,34 +107,43 @@ async def _agent(
     stack: AsyncExitStack,
 ) -> Assembled:
     before = saved or Saved()
-    ledger, todo = FileLedger.restored(before.ledger), TodoList(before.todo)
-    memory = Memory(settings.memory, GivenTexts() if host.sandbox is None else SandboxTexts(host.sandbox), before.facts)
-    memory_text = await memory.opening()
-    agents = _definitions(settings) if saved is None else saved.agents
+    ledger, todo = FileLedger.restored(before.ledger), TodoList(before.todo, before.turns_since_todo)
+    texts = GivenTexts() if host.sandbox is None else SandboxTexts(host.sandbox)
+    memory = Memory(settings.memory, texts, before.facts, before.shown_memory)
+    memory_text = await memory.opening() if saved is None else saved.memory
     given = [*_environment(host.tools), *await _mcp(settings, stack)]
-    offers = [*given, *await _sandbox(host.sandbox, settings, ledger, stack), *_own(settings, shared, todo, memory)]
-    thread = _thread(settings, host, shared, todo, memory, ledger)
-    crew = Crew(shared, agents, given=given, sandbox=host.sandbox, memory=memory_text)
+    own = _own(settings, shared, todo, memory, planned=PLAN_TOOL in before.tools)
+    offers = [*given, *await _sandbox(host.sandbox, settings, ledger, stack), *own]
+    thread = _thread(settings, host, shared, todo, memory, ledger, before)
+    agents = _definitions(settings) if saved is None else saved.agents
+    crew = Crew(shared, agents, given=given, sandbox=host.sandbox, memory=memory_text, started=before.started)
     task = crew.tool(MAIN, depth=0, allowance=lambda: thread.allowance)
     offers += [] if task is None else [Offer.of(task, "own", side_by_side=True, planning=True)]
-    thread.toolbox = Toolbox([each for each in offers if chosen(each.spec.name, settings.include, settings.exclude)])
-    thread.turn = before.turn
-    put_back(before, host.context, host.dialect)
+    thread.toolbox = Toolbox(_ordered(offers, settings, before.tools))
+    if saved is not None:
+        put_back(saved, host.context, host.dialect)
     return Assembled(
         thread=thread,
         settings=settings,
         workflow=workflow,
-        agents=agents,
+        crew=crew,
         todo=todo,
         memory=memory,
         memory_text=memory_text,
         ledger=ledger,
         greeting=(),
+        pending=list(before.pending),
     )
 
 
 def _thread(
-    settings: IflowSettings, host: Host, shared: Shared, todo: TodoList, memory: Memory, ledger: FileLedger
+    settings: IflowSettings,
+    host: Host,
+    shared: Shared,
+    todo: TodoList,
+    memory: Memory,
+    ledger: FileLedger,
+    before: Saved,
 ) -> AgentThread:
     """Return the main agent, without tools."""
     place = None if host.sandbox is None else Workplace(host.sandbox, settings.tools, ledger)
@@ -142,10 +155,17 @@ def _thread(
         toolbox=Toolbox(()),
         allowance=Allowance(host.limits.turns, host.limits.seconds * settings.time_share),
         guard=guard,
-        reminders=Reminders(settings.reminders, guard=guard, todo=todo if settings.todo else None, place=place),
+        reminders=Reminders(
+            settings.reminders,
+            guard=guard,
+            todo=todo if settings.todo else None,
+            place=place,
+            told_of=before.told_of,
+        ),
         todo=todo,
         memory=memory,
         place=place,
+        turn=before.turn,
     )
 
 
@@ -175,8 +195,13 @@ def _shared(settings: IflowSettings, host: Host, before: Saved) -> Shared:
         plan=PlanMode(active=before.planning, plan=before.plan, reading=settings.plan_reading),
         emit=host.emit,
         malformed_limit=host.limits.malformed,
-        new_context=host.new_context,
+        new_context=_branches(host.context),
     )
+
+
+def _branches(context: ContextPipeline) -> Callable[[str], ContextPipeline]:
+    """Return what opens the log of a sub-agent, with the same strategies over it where that can be."""
+    return context.branch if isinstance(context, BranchingPipeline) else lambda _identity: Transcript()
 
 
 def _definitions(settings: IflowSettings) -> Sequence[SubAgent]:
@@ -213,12 +238,19 @@ async def _sandbox(
     return [Offer.of(tool, "sandbox") for tool in tools.tools]
 
 
-def _own(settings: IflowSettings, shared: Shared, todo: TodoList, memory: Memory) -> Sequence[Offer]:
+def _ordered(offers: Sequence[Offer], settings: IflowSettings, before: Sequence[str]) -> Sequence[Offer]:
+    """Return the offers that the settings choose, in the order that they had before."""
+    places = {name: index for index, name in enumerate(before)}
+    wanted = [each for each in offers if chosen(each.spec.name, settings.include, settings.exclude)]
+    return sorted(wanted, key=lambda each: places.get(each.spec.name, len(places)))
+
+
+def _own(settings: IflowSettings, shared: Shared, todo: TodoList, memory: Memory, *, planned: bool) -> Sequence[Offer]:
     tools: list[Tool] = []
     if settings.todo:
         tools.append(todo_tool(todo))
     if settings.memory.names:
         tools.append(memory_tool(memory))
-    if shared.plan.active:
+    if shared.plan.active or planned:
         tools.append(plan_tool(shared.plan))
     return [Offer.of(tool, "own", planning=tool.spec.name != "save_memory") for tool in tools]

@@ -1,36 +1,29 @@
 """What a conversation is taken up again from, as JSON: its log, strategies' states, todo, known files, sub-agents."""
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from tumbler.config import Settings
 from tumbler.contracts.chat import ChatMessage, Dialect
 from tumbler.contracts.context import ContextPipeline, LogEntry
-from tumbler.contracts.values import JSON, Message, Role
-from tumbler.errors import RegistryError
+from tumbler.contracts.pipelines import RestorablePipeline
+from tumbler.contracts.values import Message, Role
+from tumbler.errors import ContextPlanError, RegistryError
 from tumbler_agents.iflow.definitions import SubAgent
 from tumbler_agents.iflow.thread import INTERRUPTED
 from tumbler_agents.iflow.todo import TodoItem
+from tumbler_agents.tools.ledger import FileLedger
 
-__all__ = ["RestorablePipeline", "Saved", "SavedEntry", "load", "put_back", "save"]
-
-
-@runtime_checkable
-class RestorablePipeline(Protocol):
-    """A pipeline of context strategies that can be put back as it was."""
-
-    def restore(self, entries: Sequence[LogEntry], states: Mapping[str, JSON]) -> None:
-        """Take up the log as it was shown, and the strategies' states as `snapshot` gave them."""
-        ...
+__all__ = ["Saved", "SavedEntry", "load", "put_back", "save"]
 
 
 class SavedEntry(Settings):
     """One entry of the log."""
 
+    id: int
     role: Role
     content: str
     tokens: int = 0
@@ -39,12 +32,15 @@ class SavedEntry(Settings):
     exchange: int | None = None
     calls: tuple[str, ...] = ()
     answers: str | None = None
+    tool: str = ""
+    shown: bool = False
     summary: bool = False
 
     @classmethod
     def of(cls, entry: LogEntry) -> "SavedEntry":
         """Return an entry as it is saved."""
         return cls(
+            id=entry.id,
             role=entry.message.role,
             content=entry.message.content,
             tokens=entry.tokens,
@@ -53,13 +49,15 @@ class SavedEntry(Settings):
             exchange=entry.exchange,
             calls=entry.calls,
             answers=entry.answers,
+            tool=entry.tool,
+            shown=entry.shown,
             summary=entry.summary,
         )
 
-    def entry(self, identity: int) -> LogEntry:
-        """Return the entry under a new id."""
+    def entry(self) -> LogEntry:
+        """Return the entry as it was."""
         return LogEntry(
-            id=identity,
+            id=self.id,
             message=Message(role=self.role, content=self.content),
             tokens=self.tokens,
             pinned=self.pinned,
@@ -67,6 +65,8 @@ class SavedEntry(Settings):
             exchange=self.exchange,
             calls=self.calls,
             answers=self.answers,
+            tool=self.tool,
+            shown=self.shown,
             summary=self.summary,
         )
 
@@ -79,8 +79,14 @@ class Saved(Settings):
     states: dict[str, Any] = Field(default_factory=dict)
     """The strategies' states."""
 
+    tools: tuple[str, ...] = ()
+    """The tools on offer, in order."""
+
     turn: int = 0
     todo: tuple[TodoItem, ...] = ()
+    turns_since_todo: int = 0
+    """Model calls since the todo list was written."""
+
     planning: bool = False
     plan: str = ""
     """The plan that was approved."""
@@ -88,12 +94,33 @@ class Saved(Settings):
     facts: tuple[str, ...] = ()
     """What was saved to memory files in this conversation."""
 
+    memory: str = ""
+    """What the agent was told of the project at the start."""
+
+    shown_memory: tuple[str, ...] = ()
+    """The memory files that are in view."""
+
     ledger: dict[str, Any] = Field(default_factory=lambda: {"files": []})
     """Which files are known, and in what state."""
 
+    told_of: tuple[str, ...] = ()
+    """The files of which it was told that something else has changed them."""
+
+    pending: tuple[str, ...] = ()
+    """What the agent is reminded of with the person's next message."""
+
     agents: tuple[SubAgent, ...] = ()
+    started: dict[str, int] = Field(default_factory=dict)
+    """How many sub-agents each agent has started."""
+
     template: str | None = None
     """The template that the sandbox's files were copied into; start a sandbox from it to have them back."""
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_ledger(cls, value: dict[str, Any]) -> dict[str, Any]:
+        FileLedger.restored(value)
+        return value
 
 
 def save(saved: Saved, path: Path) -> None:
@@ -115,16 +142,21 @@ def load(path: Path) -> Saved:
 def put_back(saved: Saved, context: ContextPipeline, dialect: Dialect) -> None:
     """Fill an empty log with a saved one; calls that were unanswered are answered, so that the log is legal.
 
-    A pipeline that cannot be put back as it was starts its strategies anew over the entries as they were shown.
+    A pipeline that cannot be put back as it was starts its strategies anew over the entries as they were shown. Raises
+    `RegistryError` where the log or the strategies' states cannot be taken up.
     """
     if isinstance(context, RestorablePipeline):
-        entries = [each.entry(index) for index, each in enumerate(saved.entries)]
-        context.restore(entries, saved.states)
+        try:
+            context.restore([each.entry() for each in saved.entries], saved.states)
+        except ContextPlanError as error:
+            raise RegistryError(f"the saved conversation cannot be taken up: {error}") from error
     else:
         for each in saved.entries:
             message = Message(role=each.role, content=each.content)
             calls = each.calls if each.sampled else None
-            context.append(message, pinned=each.pinned, sampled=each.sampled, calls=calls, answers=each.answers)
+            context.append(
+                message, pinned=each.pinned, sampled=each.sampled, calls=calls, answers=each.answers, tool=each.tool
+            )
     answered = {each.answers for each in saved.entries}
     for call in (call for each in saved.entries for call in each.calls if call not in answered):
         message = dialect.write(ChatMessage(role="tool", content=INTERRUPTED, call_id=call))

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tumbler_agents.iflow.asking import look
 from tumbler_agents.iflow.assembly import Assembled
+from tumbler_agents.iflow.compacting import look
 from tumbler_agents.iflow.planning import PLAN_TOOL, plan_tool
 from tumbler_agents.iflow.prompts import PLANNING, PLANNING_OVER
 from tumbler_agents.iflow.toolbox import Offer, Toolbox
@@ -65,7 +65,7 @@ async def answer(agent: Assembled, text: str) -> Answered:
 async def _compact(agent: Assembled, arguments: str) -> str:
     """Let the strategies plan at once, so that the person sees what comes of it."""
     thread = agent.thread
-    verdict = await thread.shared.hooks.run("before_compact", {"instructions": arguments})
+    verdict = await thread.shared.hooks.run("before_compact", {"why": "user_request", "instructions": arguments})
     if verdict.blocked is not None:
         return f"Not compacted: {verdict.blocked}"
     if not thread.turn:
@@ -74,7 +74,7 @@ async def _compact(agent: Assembled, arguments: str) -> str:
     before = sum(entry.tokens for entry in thread.context.entries)
     thread.compacted = False
     thread.context.request("user_request")
-    await look(thread)
+    await look(thread, verdict=verdict)
     after = sum(entry.tokens for entry in thread.context.entries)
     told, thread.compacted = thread.compacted, thread.compacted or known
     if told:  # as an event

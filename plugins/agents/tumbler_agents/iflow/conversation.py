@@ -159,18 +159,7 @@ class Conversation:
         if files and isinstance(self._host.sandbox, ControlledSandbox):
             with suppress(CapabilityError):
                 template = (await self._host.sandbox.snapshot()).id
-        saved = Saved(
-            entries=tuple(SavedEntry.of(entry) for entry in agent.thread.context.entries),
-            states=dict(agent.thread.context.snapshot()),
-            turn=agent.thread.turn,
-            todo=tuple(agent.todo.items),
-            planning=agent.thread.shared.plan.active,
-            plan=agent.thread.shared.plan.plan,
-            facts=tuple(agent.memory.saved),
-            ledger=dict(agent.ledger.state()),
-            agents=tuple(agent.agents),
-            template=template,
-        )
+        saved = _saved(agent, template)
         save(saved, path)
         return saved
 
@@ -190,6 +179,29 @@ class Conversation:
             agent.pending.append(INTERRUPTED_TURN)
             raise
         return Done(reason=ending.reason, text=ending.text)
+
+
+def _saved(agent: Assembled, template: str | None) -> Saved:
+    thread = agent.thread
+    return Saved(
+        entries=tuple(SavedEntry.of(entry) for entry in thread.context.entries),
+        states=dict(thread.context.snapshot()),
+        tools=tuple(spec.name for spec in thread.toolbox.specs),
+        turn=thread.turn,
+        todo=tuple(agent.todo.items),
+        turns_since_todo=agent.todo.turns_since,
+        planning=thread.shared.plan.active,
+        plan=thread.shared.plan.plan,
+        facts=tuple(agent.memory.saved),
+        memory=agent.memory_text,
+        shown_memory=tuple(agent.memory.shown),
+        ledger=dict(agent.ledger.state()),
+        told_of=tuple(thread.reminders.told_of),
+        pending=tuple(agent.pending),
+        agents=tuple(agent.agents),
+        started=dict(agent.crew.started),
+        template=template,
+    )
 
 
 def _allowance(limits: Limits) -> Allowance:

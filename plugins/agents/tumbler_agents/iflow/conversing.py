@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tumbler.contracts.agent import EpisodeModel
 from tumbler.contracts.chat import Dialect
-from tumbler.contracts.conversation import ConversationHost, MeasuredPipeline
+from tumbler.contracts.conversation import ConversationHost
 from tumbler.contracts.values import JSONObject
 from tumbler.dialects import dialect
 from tumbler_agents.iflow.approval import Approval, Approver
@@ -44,8 +44,6 @@ async def conversing(
 def _speaker(given: ConversationHost, chosen: Dialect) -> Speaker:
     if isinstance(given.model, EpisodeModel):
         return RecordedSpeaker(given.model, chosen)
-    if isinstance(given.context, MeasuredPipeline):
-        return ServedSpeaker(given.model, chosen, on_prompt=given.context.note_prompt)
     return ServedSpeaker(given.model, chosen)
 
 

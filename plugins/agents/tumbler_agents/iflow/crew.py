@@ -1,6 +1,6 @@
 """Sub-agents as a tool: each works in a conversation of its own, and only its answer comes back."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from tumbler_agents.iflow.loop import drive
 from tumbler_agents.iflow.loops import LoopGuard
 from tumbler_agents.iflow.prompts import SUB_AGENT
 from tumbler_agents.iflow.reminders import Reminders
+from tumbler_agents.iflow.strategy_tools import with_own
 from tumbler_agents.iflow.thread import AgentThread, Ending, Shared
 from tumbler_agents.iflow.toolbox import Offer, Toolbox, chosen
 from tumbler_agents.tools.bounds import bounded
@@ -84,6 +85,7 @@ class Crew:
         given: Sequence[Offer],
         sandbox: Sandbox | None,
         memory: str,
+        started: Mapping[str, int],
     ) -> None:
         """Take the agents, the tools of environment and servers, and what all are told of the project."""
         self._shared = shared
@@ -91,7 +93,8 @@ class Crew:
         self._given = tuple(given)
         self._sandbox = sandbox
         self._memory = memory
-        self._started: dict[str, int] = {}
+        self.started = dict(started)
+        """How many sub-agents each agent has started: no two of a conversation have one name."""
 
     @property
     def agents(self) -> Sequence[SubAgent]:
@@ -112,7 +115,7 @@ class Crew:
         return TaskTool(self.agents, work)
 
     async def _work(self, agent: SubAgent, prompt: str, parent: str, *, depth: int, allowance: Allowance) -> ToolOutput:
-        self._started[parent] = number = self._started.get(parent, 0) + 1
+        self.started[parent] = number = self.started.get(parent, 0) + 1
         identity = f"{parent}/{agent.name}-{number}"
         hooks = self._shared.hooks
         start = await hooks.run("subagent_start", {"prompt": prompt}, agent_id=identity, name=agent.name)
@@ -138,6 +141,7 @@ class Crew:
         self, agent: SubAgent, identity: str, stack: AsyncExitStack, *, depth: int, allowance: Allowance
     ) -> AgentThread:
         settings = self._shared.settings
+        context = self._shared.new_context(identity)
         offers = [offer for offer in self._given if agent.mcp or offer.origin != "mcp"]
         place = None
         if self._sandbox is not None:
@@ -157,8 +161,8 @@ class Crew:
         return AgentThread(
             id=identity,
             shared=self._shared,
-            context=self._shared.new_context(identity),
-            toolbox=Toolbox(offers),
+            context=context,
+            toolbox=Toolbox(with_own(offers, context)),
             allowance=allowance,
             guard=guard,
             reminders=Reminders(settings.reminders, guard=guard, place=place),

@@ -58,13 +58,20 @@ class SaveMemoryArguments(Arguments):
 class Memory:
     """The memory of one conversation, general files first, then the project's, then those of folders below."""
 
-    def __init__(self, settings: MemorySettings, texts: Texts, saved: Sequence[str] = ()) -> None:
-        """Read files through `texts`."""
+    def __init__(
+        self, settings: MemorySettings, texts: Texts, saved: Sequence[str] = (), shown: Sequence[str] = ()
+    ) -> None:
+        """Read files through `texts`; those of `shown` are in view already."""
         self._settings = settings
         self._texts = texts
-        self._shown: set[str] = set()
+        self._shown = set(shown)
         self.saved = list(saved)
         """Facts that were saved in this conversation: the files as they were shown do not hold them."""
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """Return the files that the agent was told of, and that may still be in view."""
+        return sorted(self._shown)
 
     async def opening(self) -> str:
         """Return what the agent is told at the start."""

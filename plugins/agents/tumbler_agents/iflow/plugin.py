@@ -32,5 +32,6 @@ def tumbler_agents() -> list[AgentSpec]:
             load=_load,
             config=_config,
             needs=("execution",),
+            default=True,
         )
     ]

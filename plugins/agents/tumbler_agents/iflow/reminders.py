@@ -44,13 +44,22 @@ class Reminders:
         guard: LoopGuard,
         todo: TodoList | None = None,
         place: Workplace | None = None,
+        told_of: Sequence[str] = (),
     ) -> None:
-        """Watch these; `todo` is None for agents without a todo list, `place` for those without a sandbox."""
+        """Watch these; `todo` is None for agents without a todo list, `place` for those without a sandbox.
+
+        `told_of` are changed files of which the agent knows that they have changed.
+        """
         self._settings = settings
         self._guard = guard
         self._todo = todo
         self._place = place
-        self._told_of: set[str] = set()
+        self._told_of = set(told_of)
+
+    @property
+    def told_of(self) -> Sequence[str]:
+        """Return the changed files of which the agent was told."""
+        return sorted(self._told_of)
 
     async def due(self, *, turns_left: int, ran: Sequence[str]) -> str:
         """Return the reminders after a turn, or an empty text; `ran` are tools that may have changed files."""

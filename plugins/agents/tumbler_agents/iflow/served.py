@@ -1,13 +1,12 @@
 """Any chat model as an agent's voice: the flat log as a structured conversation, its calls and answers paired."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tumbler.contracts.chat import ChatMessage, ChatModel, ChatReply, Dialect
 from tumbler.contracts.context import LogEntry
 from tumbler.contracts.values import Message, ToolSpec
 from tumbler_agents.iflow.speaking import Asked
-from tumbler_agents.iflow.thread import MAIN
 
 __all__ = ["ServedSpeaker", "conversation"]
 
@@ -18,13 +17,10 @@ _MARK = "\0"
 class ServedSpeaker:
     """Speaks to a `ChatModel` with its own tool calls; the log keeps them as the dialect writes them."""
 
-    def __init__(
-        self, model: ChatModel, dialect: Dialect, *, on_prompt: Callable[[int], None] = lambda _tokens: None
-    ) -> None:
-        """Keep both; `on_prompt` is told how long the main agent's prompts were, where the server says so."""
+    def __init__(self, model: ChatModel, dialect: Dialect) -> None:
+        """Keep both."""
         self._model = model
         self._dialect = dialect
-        self._on_prompt = on_prompt
 
     def opening(self, content: str, tools: Sequence[ToolSpec]) -> Message:
         """Return the system message; the tools go to the model on their own."""
@@ -34,8 +30,8 @@ class ServedSpeaker:
         """Ask the model. Its ids of calls are replaced, since some servers count anew in each reply."""
         messages = conversation(asked.messages, asked.entries, self._dialect)
         reply = await self._model.chat(messages, asked.tools, on_text=asked.on_text)
-        if asked.agent_id == MAIN and reply.usage.prompt:
-            self._on_prompt(reply.usage.prompt)
+        if asked.on_prompt is not None and reply.usage.prompt:
+            asked.on_prompt(reply.usage.prompt)
         calls = tuple(replace(call, id=f"{asked.call_prefix}{index}") for index, call in enumerate(reply.message.calls))
         message = replace(reply.message, calls=calls)
         return replace(reply, message=message, text=self._dialect.write(message).content)

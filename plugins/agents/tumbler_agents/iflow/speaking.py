@@ -1,6 +1,6 @@
 """Who speaks for an agent: the recorded policy of an episode; knows no loop. `served` has any chat model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,6 +30,8 @@ class Asked:
     compacted: bool = False
     """Whether the conversation was compacted since the last reply."""
     on_text: OnText | None = None
+    on_prompt: Callable[[int], None] | None = None
+    """Takes the prompt's true length, where only the speaker learns it."""
 
 
 class Speaker(Protocol):

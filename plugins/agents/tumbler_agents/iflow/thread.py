@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tumbler.contracts.agent import EndReason
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, Dialect
 from tumbler.contracts.context import ContextPipeline
-from tumbler.contracts.conversation import Emit, EndReason
+from tumbler.contracts.conversation import Emit
 from tumbler.contracts.values import Message
 from tumbler_agents.iflow.allowance import Allowance
 from tumbler_agents.iflow.approval import Approvals
@@ -124,4 +125,4 @@ class Answers:
         for number, (call, text) in enumerate(zip(self.calls, self.texts(), strict=True), 1):
             content = "\n\n".join([text, *self.notes]) if number == len(self.calls) else text
             message = ChatMessage(role="tool", content=content, call_id=call.id, name=call.name)
-            self.thread.context.append(self.thread.shared.dialect.write(message), answers=call.id)
+            self.thread.context.append(self.thread.shared.dialect.write(message), answers=call.id, tool=call.name)

@@ -38,10 +38,10 @@ class TodoArguments(Arguments):
 class TodoList:
     """What the agent wants to do."""
 
-    def __init__(self, items: Sequence[TodoItem] = ()) -> None:
+    def __init__(self, items: Sequence[TodoItem] = (), turns_since: int = 0) -> None:
         """Start with these items."""
         self.items = list(items)
-        self.turns_since = 0
+        self.turns_since = turns_since
         """Model calls since it was last written."""
 
     def write(self, items: Sequence[TodoItem]) -> None:

@@ -1,4 +1,4 @@
-"""A conversation log that shows all it holds: for sub-agents, and where no context strategy is wanted."""
+"""A conversation log that shows all it holds: where no context strategy is wanted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +28,7 @@ class Transcript:
         sampled: bool = False,
         calls: Sequence[str] | None = None,
         answers: str | None = None,
+        tool: str = "",
     ) -> int:
         """Add a message and return its id."""
         entry = LogEntry(
@@ -39,6 +40,7 @@ class Transcript:
             exchange=self._exchange(message, sampled=sampled, calls=calls, answers=answers),
             calls=tuple(calls or ()),
             answers=answers,
+            tool=tool,
         )
         self._entries.append(entry)
         return entry.id

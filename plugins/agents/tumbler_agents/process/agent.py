@@ -69,4 +69,5 @@ _VARIABLES = {
     "prompt_file": "TUMBLER_PROMPT_FILE",
     "folder": "TUMBLER_FOLDER",
     "turns": "TUMBLER_TURNS",
+    "context_length": "TUMBLER_CONTEXT_LENGTH",
 }

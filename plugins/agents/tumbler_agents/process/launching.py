@@ -41,6 +41,7 @@ class Asked:
             "prompt_file": f"{self.folder}/{PROMPT}",
             "folder": self.folder,
             "turns": str(self.turns),
+            "context_length": "" if self.endpoint.context_length is None else str(self.endpoint.context_length),
         }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tumbler.contracts.agent import StopReason
+from tumbler.contracts.agent import EndReason
 from tumbler.contracts.gateway import GatewayCall
 from tumbler.contracts.sandbox_process import ProcessExit
 from tumbler.contracts.values import JSON
@@ -36,7 +36,7 @@ class Ended:
     """Why the way to the gateway was lost before the program ended; empty where it was not."""
 
 
-def reason_of(ended: Ended, judged: StopReason | None, calls: Sequence[GatewayCall]) -> StopReason:
+def reason_of(ended: Ended, judged: EndReason | None, calls: Sequence[GatewayCall]) -> EndReason:
     """Return why the episode is over; `judged` is what the program's own words say.
 
     A relay that was ended inside, while its sandbox lives, is the policy's own doing, and counts.

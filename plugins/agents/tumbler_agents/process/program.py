@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tumbler.contracts.agent import Episode, HostingEpisode, Outcome, StopReason
+from tumbler.contracts.agent import EndReason, Episode, HostingEpisode, Outcome
 from tumbler.contracts.sandbox import Mount, Sandbox, SandboxSpec
 from tumbler.contracts.sandbox_process import Process
 from tumbler.errors import ContractError, SandboxDied
@@ -54,7 +54,7 @@ class ProgramAgent:
         """Override: return how the program is started."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its program is started; override plan")
 
-    def judge(self, ended: Ended) -> StopReason | None:
+    def judge(self, ended: Ended) -> EndReason | None:
         """Override it where the program's own words tell why it stopped; None leaves that to its exit code."""
         return None
 
@@ -148,7 +148,7 @@ class ProgramAgent:
 
     def _provide(self) -> Path:
         packages = self.packages
-        cache = PackageCache(packages.cache or default_cache())
+        cache = PackageCache((packages.cache or default_cache()).expanduser().absolute())
         return cache.provide(self.name, key_of(packages), lambda folder: install(packages, folder))
 
 

@@ -11,7 +11,7 @@ from tumbler_agents.process.packages.settings import PackageSettings
 
 __all__ = ["PLACES", "ProcessSettings", "ProgramSettings"]
 
-PLACES = ("base_url", "key", "model", "prompt_file", "folder", "turns")
+PLACES = ("base_url", "key", "model", "prompt_file", "folder", "turns", "context_length")
 """What may stand in braces in words, variables and files."""
 
 
@@ -27,8 +27,8 @@ class ProgramSettings(Settings):
     episode's `limits.seconds`, which leave time for the verdict."""
 
     env: dict[str, str] = Field(default_factory=dict)
-    """More variables for the program. In a value, `{base_url}`, `{key}`, `{model}`, `{prompt_file}`, `{folder}` and
-    `{turns}` stand for what they say."""
+    """More variables for the program. In a value, `{base_url}`, `{key}`, `{model}`, `{prompt_file}`, `{folder}`,
+    `{turns}` and `{context_length}`, the model's in tokens, stand for what they say."""
 
     packages: PackageSettings = PackageSettings()
     """What is installed for it."""
@@ -56,10 +56,10 @@ class ProcessSettings(ProgramSettings):
     """How any program is run: what starts it, and how it learns where its model is."""
 
     launch: tuple[str, ...] | str
-    """What starts it. As words, `{prompt}`, `{prompt_file}`, `{base_url}`, `{key}`, `{model}`, `{folder}` and `{turns}`
-    in them are replaced, and no shell sees them. As one text it goes through `sh -c`, nothing in it is replaced, and
-    the same values are in the variables TUMBLER_PROMPT_FILE, TUMBLER_BASE_URL, TUMBLER_API_KEY, TUMBLER_MODEL,
-    TUMBLER_FOLDER and TUMBLER_TURNS."""
+    """What starts it. As words, `{prompt}`, `{prompt_file}`, `{base_url}`, `{key}`, `{model}`, `{folder}`, `{turns}`
+    and `{context_length}` in them are replaced, and no shell sees them. As one text it goes through `sh -c`, nothing in
+    it is replaced, and the same values are in the variables TUMBLER_PROMPT_FILE, TUMBLER_BASE_URL, TUMBLER_API_KEY,
+    TUMBLER_MODEL, TUMBLER_FOLDER, TUMBLER_TURNS and TUMBLER_CONTEXT_LENGTH."""
 
     api: Api = "chat-completions"
     """Which API it speaks: the variables OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL are set for

@@ -44,7 +44,7 @@ class ReactAgent:
             result = await episode.tools.call(call, chunk=reply.chunk)
             if result.terminated or result.truncated:
                 return Outcome(reason="terminated" if result.terminated else "truncated", malformed_calls=malformed)
-            self._show(episode, result.observation)
+            self._show(episode, result.observation, tool=call.name)
         return Outcome(reason="turn_limit", malformed_calls=malformed)
 
     def _open(self, episode: Episode) -> None:
@@ -56,5 +56,5 @@ class ReactAgent:
         task = "\n".join(part for part in (episode.task.instruction, episode.observation.text) if part)
         episode.context.append(Message(role="user", content=task), pinned=True)
 
-    def _show(self, episode: Episode, observation: str) -> None:
-        episode.context.append(Message(role=self._settings.observation_role, content=observation))
+    def _show(self, episode: Episode, observation: str, *, tool: str = "") -> None:
+        episode.context.append(Message(role=self._settings.observation_role, content=observation), tool=tool)

@@ -29,6 +29,11 @@ class Answerer(Protocol):
         """Return the reply; cancelled, it leaves nothing behind."""
         ...
 
+    @property
+    def context_length(self) -> int:
+        """Return the longest conversation and reply, in tokens."""
+        ...
+
     async def count(self, request: GatewayRequest) -> int:
         """Return how many tokens the request's conversation takes."""
         ...

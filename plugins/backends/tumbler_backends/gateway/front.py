@@ -100,18 +100,21 @@ class Front:
         _require_method(request, "GET", "HEAD")
         headers = _headers(request)
         secrets = (each.secret(headers) for each in self._formats.values())
-        self._sessions.find(next((secret for secret in secrets if secret), None))
+        session = self._sessions.find(next((secret for secret in secrets if secret), None))
         name = request.path.removeprefix(_MODELS).strip("/")
         if name and name != self._settings.model:
             raise Refused(404, "not_found_error", f"there is no model {name!r}, but {self._settings.model!r}")
-        model = self._model()
+        model = self._model(session.terms.answerer.context_length)
         if name:
             return json_response(model)
         ends: JSONObject = {"first_id": self._settings.model, "last_id": self._settings.model, "has_more": False}
         return json_response({"object": "list", "data": [model], **ends})
 
-    def _model(self) -> JSONObject:
-        """Return the model as OpenAI's and Anthropic's APIs describe theirs, in one."""
+    def _model(self, context_length: int) -> JSONObject:
+        """Return the model as OpenAI's and Anthropic's APIs describe theirs, in one.
+
+        They say nothing of its context; `max_model_len` is what vLLM adds to tell it, `context_length` OpenRouter.
+        """
         name = self._settings.model
         since = self._started.replace(microsecond=0)
         return {
@@ -122,6 +125,8 @@ class Front:
             "type": "model",
             "display_name": name,
             "created_at": since.isoformat().replace("+00:00", "Z"),
+            "context_length": context_length,
+            "max_model_len": context_length,
         }
 
     def _format(self, path: str) -> WireFormat:

@@ -108,7 +108,13 @@ class HttpGateway:
             number=None if replay is None else replay.number,
         )
         self._sessions.add(LiveSession(terms, self._settings))
-        return Endpoint(url=url, secret=secret, socket=socket, model=self._settings.model)
+        return Endpoint(
+            url=url,
+            secret=secret,
+            socket=socket,
+            model=self._settings.model,
+            context_length=answerer.context_length,
+        )
 
     async def serve(
         self,

@@ -70,6 +70,11 @@ class PolicyAnswerer:
         self._history.remember(prompt, answer, agent=agent, whole=text == reply.text)
         return answer
 
+    @property
+    def context_length(self) -> int:
+        """Return the tokenizer's."""
+        return self._session.tokenizer.context_length
+
     async def count(self, request: GatewayRequest) -> int:
         """Return the length of the prompt."""
         messages = self._prompt(request).messages

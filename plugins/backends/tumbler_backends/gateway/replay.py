@@ -73,6 +73,11 @@ class Replay:
         assert line.reply is not None
         return line.reply.reply()
 
+    @property
+    def context_length(self) -> int:
+        """Return that of the session's own model."""
+        return self._counting.context_length
+
     async def count(self, request: GatewayRequest) -> int:
         """Return what the session's own model would count."""
         return await self._counting.count(request)

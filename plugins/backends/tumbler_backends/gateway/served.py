@@ -39,6 +39,11 @@ class ServedAnswerer:
         )
         return replace(reply, message=replace(reply.message, calls=calls))
 
+    @property
+    def context_length(self) -> int:
+        """Return the model's own."""
+        return self._model.context_length
+
     async def count(self, request: GatewayRequest) -> int:
         """Return the model's own count."""
         return self._model.count(request.messages, request.tools)

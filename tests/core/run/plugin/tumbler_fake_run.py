@@ -19,7 +19,7 @@ from tumbler.contracts.values import JSONObject, ToolCall
 from tumbler.errors import InferenceError, SandboxDied
 from tumbler.observers import StepMetrics
 from tumbler.seeding import derive_seed
-from tumbler.specs import AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec
+from tumbler.specs import AgentSpec, AlgorithmSpec, BackendSpec, EnvironmentSpec, ModelSpec
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference, TwoStepEnvironment, TwoStepSettings
 from tumbler.trajectory import Anchor, Trajectory
 
@@ -262,6 +262,28 @@ def tumbler_algorithms() -> list[AlgorithmSpec]:
         AlgorithmSpec(name="whole", summary="Counts groups.", load=_is(WholeCount), config=_is(CountSettings)),
         AlgorithmSpec(name="choosy", summary="Refuses and learns.", load=_is(Choosy), config=_is(ChoosySettings)),
     ]
+
+
+def _mute() -> Any:
+    """Return an agent that cannot write an expert's actions."""
+    from tumbler_agents.react.agent import ReactAgent
+
+    class Mute:
+        def __init__(self, settings: Any) -> None:
+            self.run = ReactAgent(settings).run
+
+    return Mute
+
+
+def _mute_settings() -> Any:
+    from tumbler_agents.react.settings import ReactSettings
+
+    return ReactSettings
+
+
+@hookimpl
+def tumbler_agents() -> list[AgentSpec]:
+    return [AgentSpec(name="mute", summary="Gives no demonstrations.", load=_mute, config=_mute_settings)]
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from tumbler.contracts.agent import StopReason
+from tumbler.contracts.agent import EndReason
 from tumbler.contracts.values import JSONObject
 from tumbler_agents.process.apis import base_url, environment_of
 from tumbler_agents.process.launching import Asked, Launch
@@ -24,7 +24,7 @@ _START: Final = (
     "runpy.run_module('minisweagent.run.mini', run_name='__main__', alter_sys=True)"
 )
 """Not by PYTHONPATH: what the policy runs must not see the program's packages."""
-_REASONS: Final[dict[str, StopReason]] = {
+_REASONS: Final[dict[str, EndReason]] = {
     "Submitted": "finished",
     "LimitsExceeded": "turn_limit",
     "TimeExceeded": "truncated",
@@ -70,7 +70,7 @@ class MiniSweAgent(ProgramAgent):
             files={_CONFIGURATION: json.dumps(self._configuration(asked), indent=1)},
         )
 
-    def judge(self, ended: Ended) -> StopReason | None:
+    def judge(self, ended: Ended) -> EndReason | None:
         """Return what its record says of its end."""
         try:
             record = json.loads(ended.files.get(_RECORD, b""))

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from tumbler.contracts.agent import StopReason
+from tumbler.contracts.agent import EndReason
 from tumbler.contracts.values import JSON, JSONObject
 from tumbler_agents.process.apis import base_url, environment_of
 from tumbler_agents.process.launching import Asked, Launch
@@ -17,11 +17,13 @@ __all__ = ["QwenCodeAgent"]
 
 _CONFIGURATION: Final = "settings.json"
 _ENTRY: Final = f"{NPM}/node_modules/@qwen-code/qwen-code/cli-entry.js"
+_CONTEXT: Final = 32_768
+"""Tokens of a model that nobody knows."""
 _RETRIES: Final = 2
 _LAST_BYTES: Final = 4000
 _TOO_LONG: Final = (b"Context is too large to send", b"maximum context length")
 """How it says that not even compaction has made room."""
-_REASONS: Final[dict[int, StopReason]] = {53: "turn_limit", 55: "truncated"}
+_REASONS: Final[dict[int, EndReason]] = {53: "turn_limit", 55: "truncated"}
 """Its exit codes: too many turns, a budget that is used up."""
 
 
@@ -61,7 +63,7 @@ class QwenCodeAgent(ProgramAgent):
             reads_prompt=True,
         )
 
-    def judge(self, ended: Ended) -> StopReason | None:
+    def judge(self, ended: Ended) -> EndReason | None:
         """Return what its exit code and its last words say."""
         if ended.exit.timed_out or ended.exit.exit_code == 0:
             return None
@@ -73,7 +75,7 @@ class QwenCodeAgent(ProgramAgent):
         settings = self._settings
         sampling: dict[str, JSON] = {} if settings.max_tokens is None else {"max_tokens": settings.max_tokens}
         generation: JSONObject = {
-            "contextWindowSize": settings.context_window,
+            "contextWindowSize": settings.context_window or asked.endpoint.context_length or _CONTEXT,
             "maxRetries": _RETRIES,
             # Once it is there, nothing is added to it, such as a limit that the policy's context has no room for.
             "samplingParams": sampling,

@@ -16,9 +16,9 @@ class QwenCodeSettings(ProgramSettings):
     node: str = Field(default="22.20.0", pattern=r"^[0-9][0-9.]*$")
     """Of Node, which is brought along: it needs 22 or later."""
 
-    context_window: int = Field(default=32_768, gt=0)
+    context_window: int | None = Field(default=None, gt=0)
     """Tokens that the policy takes, prompt and reply together, as the program is told: by it, it decides when to
-    compact. Set it to the model's own."""
+    compact. None tells it the model's own."""
 
     compact_at: float = Field(default=0.85, gt=0, le=1)
     """The share of the context window at which it compacts at the latest."""

@@ -152,7 +152,8 @@ class StandaloneGateway:
             raise Refused(409, "invalid_request_error", str(error)) from error
         socket = None if endpoint.socket is None else str(endpoint.socket)
         described = {"url": endpoint.url, "secret": endpoint.secret, "socket": socket, "model": endpoint.model}
-        return json_response({"name": asked.name, **described}, status=201)
+        length = {"context_length": endpoint.context_length}
+        return json_response({"name": asked.name, **described, **length}, status=201)
 
     async def _end_asked(self, name: str) -> web.Response:
         if name not in self._open:
