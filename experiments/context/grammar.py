@@ -1,16 +1,18 @@
 """The few sentences in which tasks say what matters, written and read back; knows no task and no strategy."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-__all__ = ["CLOSING", "NOW", "ORDER", "Fact", "facts_in", "request_in"]
+__all__ = ["CLOSING", "NOW", "ORDER", "REMEMBERED", "Fact", "facts_in", "request_in"]
 
 _FACT: Final = re.compile(r"The ([a-z][a-z ]{0,30}?) of ([a-z][a-z0-9-]{0,30}) is ([^.\n\"]{1,160})\.")
 _NOW: Final = re.compile(r"^Now: ([^\n]+)\.$", re.MULTILINE)
 NOW: Final = "Now: "
 """What a line begins with that says what is to be done."""
+REMEMBERED: Final = 4096
+"""Texts whose reading is kept: each prompt of an episode repeats nearly all texts of the one before."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ ORDER: Final = ("order", "sites")
 """The key of the plan that says which site comes after which."""
 
 
-def facts_in(text: str) -> Iterator[Fact]:
+@lru_cache(maxsize=REMEMBERED)
+def facts_in(text: str) -> tuple[Fact, ...]:
     """Return the facts of a text in their order."""
-    return (Fact(*match.groups()) for match in _FACT.finditer(text))
+    return tuple(Fact(*match.groups()) for match in _FACT.finditer(text))
 
 
+@lru_cache(maxsize=REMEMBERED)
 def request_in(text: str) -> str | None:
     """Return what the last line of its kind asks for, without the words around it."""
     found = _NOW.findall(text)

@@ -1,11 +1,12 @@
 """What a prompt says, read by the fixed grammar: the only thing that the scripted policy goes by."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from experiments.context.grammar import ORDER, Fact, facts_in, request_in
+from experiments.context.grammar import ORDER, REMEMBERED, Fact, facts_in, request_in
 
 from tumbler.contracts.values import Message
 
@@ -72,12 +73,19 @@ def read_prompt(messages: Sequence[Message]) -> Seen:
 
 def own_text(message: Message) -> str:
     """Return what a message said before a strategy added to it; nothing where all of it is a strategy's."""
-    return _BLOCK.split(message.content)[0]
+    return _blocks(message.content)[0]
 
 
-def done_by_calls(text: str) -> Iterator[Fact]:
+@lru_cache(maxsize=REMEMBERED)
+def done_by_calls(text: str) -> tuple[Fact, ...]:
     """Return what a reply's calls do, as facts."""
-    return (Fact("state", match[2], _STATES[match[1]]) for match in _DONE.finditer(text))
+    return tuple(Fact("state", match[2], _STATES[match[1]]) for match in _DONE.finditer(text))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _blocks(text: str) -> tuple[str, ...]:
+    """Return what a message says itself, and each block that a strategy has added."""
+    return tuple(_BLOCK.split(text))
 
 
 def _request(message: Message) -> str | None:
@@ -87,7 +95,7 @@ def _request(message: Message) -> str | None:
 def _known(messages: Sequence[Message]) -> Knowledge:
     """Return what all messages tell: what was fetched from earlier comes first, what they say themselves last."""
     known: Knowledge = {}
-    split = [_BLOCK.split(message.content) for message in messages]
+    split = [_blocks(message.content) for message in messages]
     for _, *blocks in split:
         for block in blocks:
             if block.startswith(_EARLIER):
@@ -109,26 +117,24 @@ def _told(texts: Iterator[str]) -> Knowledge:
     return known
 
 
-def _learn(known: Knowledge, facts: Iterator[Fact]) -> None:
+def _learn(known: Knowledge, facts: Iterable[Fact]) -> None:
     for fact in facts:
         known.pop(fact.key, None)
         known[fact.key] = fact
 
 
-def _told_by_plan(text: str) -> Iterator[Fact]:
+@lru_cache(maxsize=REMEMBERED)
+def _told_by_plan(text: str) -> tuple[Fact, ...]:
     """Return what a list of things to do tells: the order of sites, and what is done."""
     items = _ITEM.findall(text)
     sites = [subject for _, action, subject in items if action == "inspect"]
-    if sites:
-        yield Fact(*ORDER, ", ".join(sites))
-    for mark, action, subject in items:
-        if mark == "x":
-            yield Fact("state", subject, _STATES[action])
+    order = [Fact(*ORDER, ", ".join(sites))] if sites else []
+    return (*order, *(Fact("state", subject, _STATES[action]) for mark, action, subject in items if mark == "x"))
 
 
 def _kept(messages: Sequence[Message]) -> Iterator[str]:
     for message in messages:
-        own, *blocks = _BLOCK.split(message.content)
+        own, *blocks = _blocks(message.content)
         texts = [block for block in blocks if not block.startswith((_EARLIER, "Result of branch"))]
         if message.role == "assistant" and ('"note_write"' in own or '"save_memory"' in own):
             texts.append(own)

@@ -39,7 +39,7 @@ class WordTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text without the ends of turns."""
-        return "".join(_WORDS[token] for token in token_ids if token != self.end_of_turn)
+        return "".join(map(_WORDS.__getitem__, token_ids)).replace(_END, "")
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Return the conversation."""
@@ -48,25 +48,29 @@ class WordTokenizer:
 
     def read(self, token_ids: Sequence[int]) -> list[Message]:
         """Return the messages of a prompt that ends where the assistant is to speak."""
-        *turns, _ = "".join(_WORDS[token] for token in token_ids).split(_END)
+        *turns, _ = "".join(map(_WORDS.__getitem__, token_ids)).split(_END)
         return [_message(turn) for turn in turns]
 
 
+class _Vocabulary(dict[str, int]):
+    """Gives each new piece the next id."""
+
+    def __missing__(self, piece: str) -> int:
+        _WORDS.append(piece)
+        self[piece] = len(_WORDS) - 1
+        return self[piece]
+
+
 _WORDS: Final[list[str]] = [_END]
-_IDS: Final[dict[str, int]] = {_END: 0}
+_IDS: Final = _Vocabulary({_END: 0})
 
 
 @lru_cache(maxsize=8192)
 def _encode(text: str) -> tuple[int, ...]:
-    return tuple(_IDS[piece] if piece in _IDS else _learn(piece) for piece in _PIECES.findall(text))
+    return tuple(map(_IDS.__getitem__, _PIECES.findall(text)))
 
 
-def _learn(piece: str) -> int:
-    _WORDS.append(piece)
-    _IDS[piece] = len(_WORDS) - 1
-    return _IDS[piece]
-
-
+@lru_cache(maxsize=8192)
 def _message(turn: str) -> Message:
     spoken, _, content = turn.partition("\n")
     return Message(role=_ROLES[spoken], content=content)

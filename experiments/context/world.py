@@ -1,6 +1,7 @@
 """The environment of the benchmark: it plays a script, request by request, and judges what was called."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -37,7 +38,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 def task_of(family: str, seed: int) -> Task:
     """Return a task of the family; the metadata holds what a control may know, and no policy sees it."""
-    script = build(family, seed)
+    script = _script(family, seed)
     metadata: dict[str, JSON] = {"seed": seed, "needed": list(script.needed)}
     return Task(id=f"{family}-{seed}", instruction=script.instruction, metadata=metadata)
 
@@ -75,7 +76,7 @@ class World:
 
     async def reset(self, task: Task, *, seed: int, sandbox: Sandbox | None) -> Observation:
         """Begin the script of the task's seed."""
-        self._script = build(self._family, int(str(task.metadata["seed"])))
+        self._script = _script(self._family, int(str(task.metadata["seed"])))
         self._place, self._mistakes = 0, []
         step = self._script.steps[0]
         self._left = list(step.calls)
@@ -135,6 +136,12 @@ class World:
         self._left = list(step.calls)
         info: dict[str, JSON] = {"after": delay, "user": step.user}
         return StepResult(observation=_joined(brought, step.text, _now(step)), info=info)
+
+
+@lru_cache(maxsize=512)
+def _script(family: str, seed: int) -> Script:
+    """Return a task's script, which no episode changes; every arm plays the same ones."""
+    return build(family, seed)
 
 
 def _equal(wanted: ToolCall, call: ToolCall) -> bool:

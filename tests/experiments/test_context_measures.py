@@ -34,7 +34,7 @@ def test_flips_are_counted_on_the_tasks_that_both_have_played() -> None:
 
 
 def test_a_difference_is_paired_by_task() -> None:
-    ours, theirs = measured("a", [True] * 6), measured("b", [False, True] * 3)
+    ours, theirs = measured("a", [True] * 20), measured("b", [False, True] * 10)
     gain = difference(by_task(ours), by_task(theirs), ["shown-once fact"])
     assert gain.mean == pytest.approx(0.5)
     assert gain.low > 0

@@ -115,6 +115,14 @@ async def test_users_are_those_of_the_image(make_backend, image):
     ]
 
 
+async def test_an_allowed_folder_may_be_named_from_home(make_backend, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    backend = await make_backend(mountable=(Path("~/data"),))
+    box = await backend.create(SandboxSpec(mounts=(Mount(source=str(tmp_path / "data"), target="/data"),)))
+    assert (await box.exec("ls -d /data")).stdout == b"/data\n"
+
+
 async def test_mounts_come_from_allowed_folders_only(make_backend, image, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/file").write_text("data")

@@ -86,7 +86,7 @@ def _image_problems(spec: SandboxSpec, images: ImageStore) -> list[str]:
 
 def _mount_problems(mounts: Sequence[Mount], mountable: Sequence[Path]) -> list[str]:
     problems = []
-    allowed = [folder.resolve() for folder in mountable]
+    allowed = [folder.expanduser().resolve() for folder in mountable]
     for mount in mounts:
         source, parts = Path(mount.source), Path(mount.target).parts
         real = source.resolve()

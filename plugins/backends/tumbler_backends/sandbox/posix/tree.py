@@ -21,9 +21,7 @@ _FIND: Final = (
     "{ found[pid] = 1; more = 1 } } while (more); "
     'for (pid in found) if (pid in parent) printf "%s ", pid }\'; }; '
 )
-_SIGNAL: Final = (
-    "variable=$1; " + _FIND + 'found=$(tree); [ -z "$found" ] || kill -s "$2" $found 2>/dev/null; exit 0'
-)
+_SIGNAL: Final = "variable=$1; " + _FIND + 'found=$(tree); [ -z "$found" ] || kill -s "$2" $found 2>/dev/null; exit 0'
 _KILL: Final = (
     "variable=$1; " + _FIND + 'found=$(tree); [ -z "$found" ] || kill -s TERM $found 2>/dev/null; tries=0; '
     'while [ "$tries" -lt "$2" ] && [ -n "$(tree)" ]; do sleep 0.1; tries=$((tries + 1)); done; tries=0; '
