@@ -16,7 +16,8 @@ Knowledge = dict[tuple[str, str], Fact]
 """What is known, by key; the fact that was told last stands last."""
 
 _BLOCK: Final = re.compile(
-    r"(?:\A|\n\n)(?=Your notes;|# Memory|## Saved so far|Your plan, |Result of branch |\[Earlier passages)"
+    r"(?:\A|\n\n)(?=Your notes;|# Memory|## Saved so far|Your plan, |Result of branch |Branch \d+ is open"
+    r"|Long outputs in files|\[Earlier passages)"
 )
 _EARLIER: Final = "[Earlier passages"
 _TOOL: Final = re.compile(r'"function": \{"name": "([\w-]+)"')

@@ -23,7 +23,7 @@ from experiments.study.tables import success_table, values_of
 
 QUICK_SEEDS = (0, 1)
 CONDITION = Condition(name="one crucial chunk")
-QUICK = Condition(name="fewer tokens", overrides=("runs.fork-arm.rl.token_budget=80000",))
+QUICK = Condition(name="fewer tokens", overrides=("runs.fork-arm.rl.token_budget=60000",))
 _SETTINGS = 'use = "ipa", tasks_per_step = 8, group_size = 8, minibatches = 4, failure_reward = 0.0'
 _PARALLEL = "share = 0.75, per_task = 2, group_size = 4"
 ANCHORS = {
@@ -60,7 +60,7 @@ def compare(
 
 def check_main_effect(options: Options) -> int:
     """Return 0 if rollouts from anchors end above rollouts from the start, else 1."""
-    compared = [arm for arm in arms() if arm.name in ("naive", "sequential rollback")]
+    compared = [arm for arm in arms() if arm.name in ("naive", "sequential rollback + imitation")]
     outcomes = compare(options, compared, QUICK_SEEDS, condition=QUICK)
     naive, anchored = (values_of(outcomes, QUICK.name, arm.name, final_success) for arm in compared)
     difference = paired(list(anchored.values()), list(naive.values()))

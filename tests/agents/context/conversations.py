@@ -119,6 +119,12 @@ words = draw.sampled_from(
         "x" * 70,
         "a b c d e f g h i j k l m n o p q r s t u v w x y z\n" * 8,
         "y" * 1500,
+        "\r\n\t\x00\x1b[31m",
+        "\u200d" * 40,
+        "lone \ud800 surrogate",
+        "<tool_call>" * 40,
+        "</think>",
+        "error: [Errno 2] no such file\n" * 9,
     ]
 )
 texts = draw.lists(words, min_size=1, max_size=3).map("".join)
@@ -131,6 +137,7 @@ events = draw.lists(
         draw.tuples(draw.just("plain"), words, texts),
         draw.tuples(draw.just("user"), texts),
         draw.tuples(draw.just("open"), words, texts),
+        draw.tuples(draw.just("turn"), words, words.map(lambda output: [output] * 100)),
         draw.tuples(draw.just("request")),
     ),
     max_size=25,

@@ -100,7 +100,8 @@ class Talk:
         return answer
 
     async def calls(self, *calls: ToolCall) -> list[StrategyAnswer]:
-        """Let the policy make several calls in one reply."""
+        """Let the policy make several calls in one reply to a prompt."""
+        await self.prompt()
         text = "\n".join(f"@{call.name} {json.dumps(call.arguments)}" for call in calls)
         ids = self.reply(text, len(calls))
         answers = [await self.log.call(call) for call in calls]

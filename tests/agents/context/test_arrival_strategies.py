@@ -1,15 +1,20 @@
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as draw
 from tests.agents.context.conversations import FakeIO, FolderFiles, Talk, count_words, events, live, pipeline, plan
+from tests.agents.context.talking import Talk as Conversation
 
 from tumbler.contracts.values import Message, ToolCall
 from tumbler.testing import ContextStrategySuite
 from tumbler_agents.context.offload_output import OffloadOutput, OffloadOutputSettings
 from tumbler_agents.context.truncate_output import TruncateOutput, TruncateOutputSettings
+from tumbler_agents.context.window import Window, WindowSettings
 
+SIZES = {"max_tokens": 500, "preview_tokens": 300}
+CALL = '<tool_call>\n{"name": "read", "arguments": {"path": "a.log"}}\n</tool_call>'
 LONG = "".join(f"line {number}\n" for number in range(200))
 
 
@@ -154,3 +159,51 @@ class TestOffloading:
     def test_the_tool_is_described_by_a_schema(self):
         (tool,) = offload().tools()
         assert tool.name == "read_output" and tool.parameters["required"] == ["name"]
+
+
+class TestNamingFilesAgain:
+    """A file is of use only to who knows its name."""
+
+    def talk(self, *, context=2400, **fields):
+        window = Window(WindowSettings(keep_first=0, keep_last=1))
+        return Conversation(OffloadOutput(OffloadOutputSettings(**{**SIZES, **fields})), window, context=context)
+
+    async def test_a_file_whose_name_a_window_took_is_named_again_one_prompt_later_and_once(self):
+        talk = self.talk()
+        await talk.prompt()
+        talk.turn(CALL, LONG)
+        prompts = await talk.turns(30)
+        named = [sum("output-3.txt" in content for content in prompt) for prompt in prompts]
+        assert max(named) == 1 and not any(before == after == 0 for before, after in pairwise(named))
+        (line,) = {line for content in prompts[-1] for line in content.splitlines() if "output-3.txt" in line}
+        assert line == (
+            '- read {"path": "a.log"}: 1690 tokens; the whole output is in output-3.txt, read it with read_output'
+        )
+
+    async def test_where_the_call_cannot_be_told_the_first_line_stands_for_it(self):
+        talk = self.talk()
+        await talk.prompt()
+        talk.turn("no call", f"<tool_response>\n\n  build   log\n{LONG}\n</tool_response>")
+        assert any("- build log: " in content for content in (await talk.turns(30))[-1])
+
+    async def test_the_newest_files_are_named_again_also_beside_a_new_long_output(self):
+        talk = self.talk(recall=2)
+        for _ in range(12):
+            await talk.prompt()
+            talk.turn(CALL, LONG)
+        named = {word for content in await talk.prompt() for word in re.findall(r"output-\d+.txt", content)}
+        assert named >= {f"output-{entry}.txt" for entry in (23, 25)} and "output-3.txt" not in named
+        assert len(talk.state["files"]) == 2
+
+    async def test_none_is_named_again_where_none_shall_be(self):
+        talk = self.talk(recall=0)
+        await talk.prompt()
+        talk.turn(CALL, LONG)
+        assert not any("output-3.txt" in content for content in (await talk.turns(30))[-1])
+        assert talk.state == {"files": {}}
+
+    async def test_a_file_is_not_named_again_while_its_preview_is_in_view(self):
+        talk = self.talk(context=50_000)
+        await talk.prompt()
+        talk.turn(CALL, LONG)
+        assert sum("output-3.txt" in content for content in (await talk.turns(30))[-1]) == 1

@@ -1,8 +1,8 @@
 import pytest
-from tests.agents.context.conversations import Talk, as_summary
+from tests.agents.context.conversations import Talk, as_summary, count_words
 
 from tumbler.contracts.context import Replace, Summarise
-from tumbler_agents.context.cutting import Cut, is_note, make_room
+from tumbler_agents.context.cutting import Cut, is_note, settle
 
 OUTPUT = "some words of an output " * 10
 
@@ -22,7 +22,7 @@ def test_what_is_left_is_what_the_edits_leave():
     talk = Talk()
     for number in range(4):
         talk.turn(f"$ cat {number}", OUTPUT)
-    cut = Cut(talk.view, talk.io, talk.used)
+    cut = Cut(talk.view, talk.used)
     cut.drop(cut.exchanges[:2])
     goal = cut.left - 20
     cut.squeeze(goal)
@@ -36,7 +36,7 @@ def test_what_is_left_is_what_the_edits_leave():
 def test_what_was_shortened_and_then_goes_counts_once():
     talk = Talk()
     talk.turn("look " * 50, OUTPUT * 5, shown=False)
-    cut = Cut(talk.view, talk.io, talk.used)
+    cut = Cut(talk.view, talk.used)
     cut.squeeze(45)
     (edit,) = cut.edits(10_000)
     assert isinstance(edit, Summarise)
@@ -46,37 +46,61 @@ def test_what_was_shortened_and_then_goes_counts_once():
 def test_a_text_of_the_models_stands_in_place_of_the_note():
     talk = Talk()
     talk.turn("look", OUTPUT)
-    cut = Cut(talk.view, talk.io, talk.used)
+    cut = Cut(talk.view, talk.used)
     cut.drop(cut.exchanges)
     cut.say("A field.", 3)
     assert cut.edits(10_000) == [Summarise(ids=(2, 3), text="A field.", call=3)]
 
 
-def test_what_has_been_shown_is_not_touched_where_a_rewrite_would_be_one_too_many():
-    talk = Talk()
-    talk.entries[-1:] = [talk.entries[-1], as_summary(talk.say("[3 earlier steps left out]"))]
-    del talk.entries[-2]
-    talk.turn("look", "seen")
-    talk.turn("long " * 300, "new", shown=False)
-    cut = make_room(Cut(talk.view, talk.io, talk.used), talk.view, talk.budget(200), talk.io, tired=True)
-    assert cut.edits(200) == [Summarise(ids=(5, 6), text="[1 earlier step left out]")]
-    assert not cut.rewrites
-
-
 def test_room_is_left_for_the_next_turn_where_the_newest_output_is_shortened():
-    talk = Talk()
+    talk, state = Talk(), {"in_a_row": 0}
     talk.turn("look", OUTPUT * 10, shown=False)
-    cut = make_room(Cut(talk.view, talk.io, talk.used), talk.view, talk.budget(300), talk.io, tired=False)
-    assert 240 <= cut.left <= 270
+    cut = Cut(talk.view, talk.used)
+    assert settle(cut, talk.budget(300), state, 0).edits
+    assert 240 <= cut.left <= 270 and state == {"in_a_row": 0}
 
 
-def test_a_prompt_that_just_does_not_fit_is_cut_by_enough_to_be_carried_out():
+def test_a_prompt_that_fits_is_left_alone_where_too_little_would_be_freed():
+    talk, state = Talk(), {"in_a_row": 0}
+    for number in range(20):
+        talk.turn(f"$ cat {number}", OUTPUT)
+    cut = Cut(talk.view, talk.used)
+    cut.drop(cut.exchanges[:3])
+    freed = talk.used - cut.left
+    assert settle(cut, talk.budget(talk.used, freed + 1), state, 1).edits == ()
+    assert settle(cut, talk.budget(talk.used, freed), state, 1).edits and state == {"in_a_row": 2}
+
+
+def test_answers_that_no_prompt_has_held_are_not_dropped_but_shortened_and_only_as_far_as_needed():
     talk = Talk()
-    talk.turn("look", OUTPUT * 10)
-    talk.say("And?", shown=False)
-    limit = talk.used - 1
-    cut = make_room(Cut(talk.view, talk.io, talk.used), talk.view, talk.budget(limit), talk.io, tired=False)
-    assert cut.rewrites and talk.used - cut.left >= talk.used / 10
-    wanted = talk.used // 2
-    cut = make_room(Cut(talk.view, talk.io, talk.used), talk.view, talk.budget(limit, wanted), talk.io, tired=False)
-    assert talk.used - cut.left >= wanted
+    for number in range(4):
+        talk.turn(f"$ cat {number}", OUTPUT)
+    late = talk.turn("wait", OUTPUT * 3, shown=False)[0]
+    talk.turn("look", "seen")
+    talk.turn("look", "new", shown=False)
+    cut = Cut(talk.view, talk.used)
+    cut.drop(cut.exchanges)
+    assert late.message in cut.messages()
+    cut.squeeze(cut.left - 20)
+    (replaced,) = [edit for edit in cut.edits(10_000) if isinstance(edit, Replace)]
+    assert replaced.id == late.id and count_words(late.message.content) - count_words(replaced.content) < 60
+
+
+def test_at_the_very_last_new_answers_go_too_and_the_newest_last():
+    talk = Talk()
+    talk.turn("word " * 30, "late", shown=False)
+    talk.turn("word " * 10, "new", shown=False)
+    cut = Cut(talk.view, talk.used)
+    cut.squeeze(70)
+    (edit,) = cut.edits(10_000)
+    assert isinstance(edit, Summarise) and edit.ids == (2, 3)
+
+
+def test_a_note_that_is_pinned_stays():
+    talk = Talk()
+    note = talk.add("user", "[3 earlier steps left out]", pinned=True, summary=True)
+    talk.turn("look", OUTPUT)
+    cut = Cut(talk.view, talk.used)
+    cut.drop(cut.exchanges)
+    (edit,) = cut.edits(10_000)
+    assert isinstance(edit, Summarise) and note.id not in edit.ids

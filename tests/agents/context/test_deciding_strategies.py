@@ -124,8 +124,7 @@ async def test_a_result_is_shown_again_when_a_compaction_has_taken_it() -> None:
 async def test_a_branch_whose_opening_was_summed_up_is_folded_where_it_stands() -> None:
     talk = Talk(SummaryStrategy(SummarySettings(keep_last=1, instructions="Sum up.")), subagent(), context=3000)
     await talk.call("branch", task="search")
-    talk.turn("one", "x" * 100)
-    talk.turn("two", "x" * 100)
+    await talk.turns(3)
     talk.log.request("user_request")
     assert not any("is open" in content for content in (await talk.prompt())[2:4])
     await talk.turns(6, start=10)
@@ -248,3 +247,35 @@ async def test_tools_that_collide_are_told_of_and_can_be_renamed() -> None:
 
 def test_the_rubric_is_the_tools_description() -> None:
     assert decides(rubric="Only on Mondays.").tools()[0].description == "Only on Mondays."
+
+
+@pytest.mark.parametrize("compacts", [forgetful, lambda: Window(WindowSettings(keep_first=0, keep_last=1))])
+async def test_an_open_branch_is_told_again_when_a_compaction_has_taken_its_opening(compacts) -> None:
+    talk = Talk(compacts(), subagent())
+    opened = (await talk.call("branch", task="find the port")).text
+    prompts = await talk.turns(40)
+    assert all(sum(opened in content for content in prompt) == 1 for prompt in prompts)
+    await talk.call("return_result", text="It is 4711.")
+    shown = await talk.prompt()
+    assert any("Result of branch 1 (find the port):\nIt is 4711." in content for content in shown)
+    assert not any(opened in content for content in shown)
+
+
+async def test_branches_within_branches_are_all_told_again() -> None:
+    talk = Talk(Window(WindowSettings(keep_first=0, keep_last=1)), subagent())
+    outer = (await talk.call("branch", task="outer")).text
+    inner = (await talk.call("branch", task="inner")).text
+    for prompt in await talk.turns(40):
+        assert any(outer in content for content in prompt)
+        assert any(inner in content for content in prompt)
+
+
+async def test_what_told_of_a_branch_outside_of_it_says_that_it_is_closed() -> None:
+    talk = Talk(subagent(), context=4000)
+    opened = (await talk.call("branch", task="t")).text
+    talk.say(f"You told me:\n{opened}\nGo on.")
+    await talk.turns(6)
+    await talk.call("return_result", text="R")
+    shown = await talk.prompt()
+    assert folded(shown, 1, "t", "R")
+    assert "You told me:\nBranch 1 is closed.\nGo on." in shown

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -29,7 +30,7 @@ class TestMaskObservations(ContextStrategySuite):
 class TestAggressive(ContextStrategySuite):
     @pytest.fixture
     def strategy(self):
-        return mask(keep=0, poll=1)
+        return mask(keep=1, poll=1)
 
 
 async def test_old_outputs_are_masked_and_the_newest_kept():
@@ -161,8 +162,8 @@ async def test_the_estimate_of_what_is_freed_is_exact():
     assert await plan(mask(), talk, clear_at_least=saved + 1) == []
 
 
-def test_it_remembers_nothing():
-    assert mask().start(sample_task(), Random(1)) == {}
+def test_it_begins_with_nothing_read():
+    assert mask().start(sample_task(), Random(1)) == {"done": 0, "tools": {}}
 
 
 @settings(max_examples=80, deadline=None)
@@ -184,3 +185,63 @@ async def test_short_outputs_among_long_ones_stay():
         talk.turn("look", OUTPUT)
     edits = await plan(mask(keep=1), talk)
     assert [edit.id for edit in edits] == [long.id, 6, 8]
+
+
+async def test_an_output_that_no_prompt_has_held_is_never_masked_wherever_it_stands():
+    talk = Talk()
+    talk.turn("both", OUTPUT, shown=True)
+    talk.turn("wait", OUTPUT, shown=False)
+    for number in range(4):
+        talk.turn(f"$ cat {number}", OUTPUT)
+    edits = await plan(mask(keep=0, poll=1), talk, limit=10, why="overflow")
+    assert [edit.id for edit in edits] == [3, 7, 9, 11, 13]
+
+
+async def test_the_name_that_the_scaffold_tells_goes_before_what_a_reply_says():
+    talk = Talk()
+    for _ in range(4):
+        talk.turn(call("search"), OUTPUT)
+    talk.entries = [replace(each, tool="grep") if each.answers else each for each in talk.entries]
+    edits = await plan(mask(keep=0), talk)
+    assert edits[0].content.startswith("[old output of grep left out")
+    assert await plan(mask(keep=0, exclude=["grep"]), talk) == []
+
+
+async def test_each_reply_is_read_once_however_many_prompts_follow():
+    strategy, talk = mask(keep=0, exclude=["todo"]), Talk()
+    for _ in range(5):
+        talk.turn(call("todo"), OUTPUT)
+    state = strategy.start(sample_task(), Random(0))
+    assert await plan(strategy, talk, state=state) == []
+    # A reply never changes in a conversation: one that did would show whether it is read again.
+    unread = Message(role="assistant", content="$ cat a")
+    talk.entries = [replace(each, message=unread) if each.sampled else each for each in talk.entries]
+    assert await plan(strategy, talk, state=state) == []
+    assert len(await plan(strategy, talk)) == 5
+
+
+async def test_what_is_done_with_is_not_looked_at_again_and_nothing_is_remembered_of_it():
+    strategy, talk = mask(keep=0, exclude=["todo"]), Talk()
+    state = strategy.start(sample_task(), Random(0))
+    for _ in range(4):
+        talk.turn(call("todo"), OUTPUT)
+        talk.turn(call("look"), "ok")
+    assert await plan(strategy, talk, state=state) == []
+    assert set(state["tools"].values()) == {"todo"}
+    assert await plan(strategy, talk, state=state) == []
+    assert state == {"done": 8, "tools": {}}
+
+
+@pytest.mark.parametrize("last", [{"pending": True}, {"shown": False}])
+async def test_an_exchange_whose_answer_may_still_come_or_be_seen_is_not_done_with(last):
+    strategy, talk = mask(keep=0, poll=1), Talk()
+    state = strategy.start(sample_task(), Random(0))
+    talk.turn("look", "ok")
+    talk.turn("wait", OUTPUT, **last)
+    talk.turn("look", "ok")
+    assert await plan(strategy, talk, state=state) == []
+    assert state["done"] == 1
+    if "pending" in last:
+        talk.add("user", OUTPUT, exchange=2, answers="2-1")
+    talk.entries = [replace(each, shown=True) for each in talk.entries]
+    assert len(await plan(strategy, talk, state=state)) == (2 if "pending" in last else 1)

@@ -1,7 +1,9 @@
 """`mask-then-summary`: the model is asked only where masking does not suffice."""
 
+import pytest
 from tests.agents.context.talking import Summaries, Talk
 
+from tumbler.errors import InferenceError
 from tumbler_agents.context.mask_then_summary import MaskThenSummary, MaskThenSummarySettings
 from tumbler_agents.context.summary import SummarySettings, SummaryStrategy
 
@@ -27,7 +29,7 @@ async def test_a_summary_is_made_once_there_is_too_little_to_mask() -> None:
     prompts = await talk.turns(60, size=250)
     assert len(prompts) == 60
     assert talk.checks == []
-    assert 0 < len(talk.model.prompts) < 12
+    assert 0 < len(talk.model.prompts) < 16
 
 
 async def test_it_calls_the_model_less_often_than_a_summary_alone() -> None:
@@ -54,3 +56,36 @@ async def test_outputs_of_excluded_tools_stay() -> None:
         talk.turn(call, f"output {number} " + "x" * 250)
     assert any(content.startswith("output 0 ") for content in await talk.prompt())
     assert any("old output of look" in content for content in await talk.prompt())
+
+
+async def test_a_summary_is_made_of_what_was_masked_and_not_of_its_placeholders() -> None:
+    talk = Talk(strategy())
+    await talk.turns(60, size=250)
+    read = "".join(talk.model.prompts)
+    assert all(f"output {number} xxx" in read for number in range(30))
+    assert "[old output" not in read
+
+
+async def test_no_more_outputs_are_kept_than_the_prompts_for_one_summary_can_hold() -> None:
+    # Replies that are no longer than a placeholder: masking always suffices, and outputs pile up.
+    talk = Talk(strategy(calls=1, threshold=0.9), context=6000)
+    for number in range(60):
+        await talk.prompt()
+        talk.turn("", f"output {number} " + "x" * 2000)
+    assert len(str(talk.state["masked"])) < 8000
+
+
+async def test_an_output_that_the_agent_wrote_like_a_placeholder_is_read_as_it_is() -> None:
+    talk = Talk(strategy())
+    await talk.prompt()
+    talk.turn("look", "[old output left out: 9 tokens]")
+    await talk.turns(60, size=250)
+    assert "[old output left out: 9 tokens]" in "".join(talk.model.prompts)
+
+
+async def test_a_failure_of_the_infrastructure_is_raised() -> None:
+    def fail(_prompt: str) -> str:
+        raise InferenceError("the engine is gone")
+
+    with pytest.raises(InferenceError):
+        await Talk(strategy(), model=Summaries(say=fail)).turns(60, size=250)

@@ -110,7 +110,7 @@ async def test_the_plan_comes_back_one_prompt_later_where_it_is_planned_before_t
     ],
 )
 async def test_a_malformed_plan_is_answered_and_the_one_before_stays(arguments: dict[str, object]) -> None:
-    talk = Talk(todo())
+    talk = Talk(todo(), context=9000)
     await talk.call("todo_write", items=PLAN)
     answer = await talk.call("todo_write", **arguments)  # type: ignore[arg-type]  # malformed on purpose
     assert answer.errored

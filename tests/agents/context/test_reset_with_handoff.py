@@ -20,8 +20,10 @@ from tests.agents.context.conversations import (
 )
 
 from tumbler.contracts.agent import Reply
-from tumbler.contracts.context import Drop, Replace, StrategyReply, Summarise, View
+from tumbler.contracts.context import Replace, StrategyReply, Summarise, View
 from tumbler.contracts.values import Message
+from tumbler.errors import InferenceError
+from tumbler.rollout.sources import ExpertSilentError
 from tumbler.testing import ContextStrategySuite, sample_task
 from tumbler_agents.context.reset_with_handoff import ResetWithHandoff, ResetWithHandoffSettings
 
@@ -83,7 +85,7 @@ async def test_the_question_is_a_message_of_its_own_after_a_tools_or_the_policys
         " \n",
         "<think>hm</think>\n",
         "<think>never ends",
-        FAILED,
+        ExpertSilentError("main/handoff"),
         StrategyReply(text="x", call=0, finish_reason="abort"),
     ],
 )
@@ -91,6 +93,12 @@ async def test_without_a_note_the_newest_exchanges_stay(reply):
     talk = talk_of(reply)
     (edit,) = await plan(reset(), talk, limit=talk.used)
     assert edit == Summarise(ids=exchange_ids(talk, 1, 2, 3, 4), text="[4 earlier steps left out]")
+
+
+async def test_a_failure_of_the_infrastructure_is_raised_and_never_taken_for_an_empty_note():
+    talk = talk_of(FAILED)
+    with pytest.raises(InferenceError):
+        await plan(reset(), talk, limit=talk.used)
 
 
 async def test_a_conversation_too_long_for_the_model_is_shown_without_its_oldest_steps():
@@ -181,12 +189,12 @@ async def test_a_single_exchange_larger_than_the_budget_is_shortened_without_a_c
     assert isinstance(edit, Replace) and edit.id == long.id and talk.io.asked == []
 
 
-async def test_without_io_all_exchanges_go_without_a_note():
+async def test_without_a_model_to_ask_the_newest_exchanges_stay():
     talk = talk_of()
     strategy = reset()
     view = View(entries=talk.view.entries)
     planned = await strategy.plan(view, talk.budget(talk.used), strategy.start(sample_task(), Random(0)), "turn_end")
-    assert planned.edits == [Drop(ids=exchange_ids(talk, 1, 2, 3, 4, 5, 6))]
+    assert planned.edits == [Summarise(ids=exchange_ids(talk, 1, 2, 3, 4), text="[4 earlier steps left out]")]
 
 
 class Speaker:
@@ -227,3 +235,29 @@ async def test_no_note_is_asked_for_that_the_pipeline_would_refuse():
     talk = talk_of()
     await plan(reset(), talk, limit=talk.used, state={"threshold": 0.8, "in_a_row": 2})
     assert talk.io.asked == []
+
+
+async def test_what_has_just_come_stays_beside_the_note_which_need_not_tell_of_it():
+    talk = talk_of(NOTE, turns=4)
+    talk.turn("$ cat b", f"new {OUTPUT}", shown=False)
+    rule = talk.say("Never delete files.", shown=False)
+    (edit,) = await plan(reset(), talk, limit=talk.used)
+    assert edit.ids == exchange_ids(talk, 1, 2, 3, 4) and NOTE in edit.text
+    asked = [message.content for message in talk.io.asked[0][0]]
+    assert asked[-1].startswith(rule.message.content) and "$ cat b" not in asked
+
+
+async def test_what_has_just_come_is_cut_so_far_that_the_note_has_room():
+    talk = talk_of(NOTE, turns=4)
+    (long,) = talk.turn("$ cat b", OUTPUT * 6, shown=False)
+    replaced, summary = await plan(reset(), talk, limit=600, why="overflow")
+    assert replaced.id == long.id and summary.ids == exchange_ids(talk, 1, 2, 3, 4)
+    assert count_words(replaced.content) > 300
+
+
+async def test_a_long_new_output_is_cut_where_there_is_little_else_to_leave_out():
+    talk = Talk()
+    talk.turn("look", "ok")
+    (long,) = talk.turn("$ cat b", OUTPUT * 10, shown=False)
+    (edit,) = await plan(reset(), talk, limit=400, why="overflow")
+    assert isinstance(edit, Replace) and edit.id == long.id and talk.io.asked == []

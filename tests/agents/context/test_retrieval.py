@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -19,7 +20,8 @@ from tumbler.contracts.values import Message
 from tumbler.testing import ContextStrategySuite, sample_task
 from tumbler_agents.context import bm25
 from tumbler_agents.context.offload_output import OffloadOutput, OffloadOutputSettings
-from tumbler_agents.context.passages import Memory, Passage, split
+from tumbler_agents.context.passages import Memory, split
+from tumbler_agents.context.postings import Postings
 from tumbler_agents.context.retrieval import Retrieval, RetrievalSettings
 from tumbler_agents.context.window import Window, WindowSettings
 
@@ -155,6 +157,17 @@ async def test_what_a_window_drops_comes_back_in_later_turns():
     assert FACT in views[-1][-1].content
 
 
+async def test_what_was_read_once_is_not_read_again():
+    talk, gone = forgetful(FACT, "Nothing.", "A cat.", "A dog.")
+    state = await remember(retrieval(), talk)
+    talk.entries[3] = replace(talk.entries[3], message=Message(role="user", content="A horse."))
+    await remember(retrieval(), talk, forget=gone)
+    talk.turn("open the vault", "Code for the horse?", shown=False)
+    talk.entries = [entry for entry in talk.entries if entry not in gone and entry.id != 3]
+    (edit,) = await plan(retrieval(), talk, state=state)
+    assert FACT in edit.content and "A horse." not in edit.content
+
+
 async def test_the_oldest_is_forgotten_first_and_not_remembered_again():
     strategy = retrieval(remember_tokens=40)
     talk, gone = forgetful(FACT, *(f"Room {number} has nothing at all in it." for number in range(6)))
@@ -190,41 +203,113 @@ def test_passages_hold_the_whole_text_within_their_bound(text, tokens):
     assert all(count_words(passage) <= tokens for passage in passages)
 
 
-def test_a_memory_survives_json():
+def remembered(*texts):
     memory = Memory()
-    memory.add("1", ["a", "b"], 2)
-    memory.add("notes.md", [], 0)
-    again = Memory(json.loads(json.dumps(memory.to_json())))
-    assert list(again) == [Passage(source="1", text="a"), Passage(source="1", text="b")]
-    assert "notes.md" in again and "2" not in again
+    for number, text in enumerate(texts):
+        memory.add(str(number), text, 20, count_words)
+    return memory
+
+
+def found(memory, query, *, but=(), least=0):
+    return [passage.text for passage in memory.search(query, but=but, least=least)]
+
+
+class TestMemory:
+    def test_it_survives_json(self):
+        memory = remembered("a cat", "a dog", "")
+        again = Memory.load(json.loads(json.dumps(memory.to_json())))
+        assert found(again, "cat") == found(memory, "cat") == ["a cat"]
+        assert "2" in again and "3" not in again
+
+    def test_passages_tell_their_source(self):
+        memory = remembered("a cat\n" * 10, "---", "a dog", "a cow", "a hen", "a pig", "a sow")
+        assert [passage.source for passage in memory.search("dog", but=(), least=0)] == ["2"]
+        assert {passage.source for passage in memory.search("cat", but=(), least=0)} == {"0"}
+
+    def test_what_is_not_to_be_searched_counts_for_nothing(self):
+        memory = remembered("cat", "dog", "cow", "a cat sat")
+        assert found(memory, "cat", but=("0", "9")) == ["a cat sat"]
+        assert found(memory, "cat", least=99) == []
+
+    def test_a_source_that_says_something_else_now_is_read_anew(self):
+        memory = remembered("cat", "dog")
+        before = memory.to_json()
+        memory.add("0", "cat", 20, count_words)
+        assert memory.to_json() == before
+        memory.add("0", "cow", 20, count_words)
+        assert found(memory, "cat dog cow") == ["dog", "cow"]
+
+    def test_it_stays_small_however_much_is_forgotten_and_finds_what_is_left(self):
+        memory = Memory()
+        for number in range(300):
+            memory.add(str(number), f"room {number} has a cat{number}", 20, count_words)
+            memory.forget(100)
+        assert len(json.dumps(memory.to_json())) < 25_000
+        assert found(memory, "cat299 cat298 cat1") == ["room 298 has a cat298", "room 299 has a cat299"]
+
+    def test_words_are_found_in_the_singular_and_in_the_plural(self):
+        memory = remembered("End all reports with a dot.", "Two entries.", "Nothing.", "A cat.")
+        assert found(memory, "the report") == ["End all reports with a dot."]
+        assert found(memory, "no entry") == ["Two entries."]
+
+    def test_the_rarest_words_of_a_long_query_decide(self):
+        memory = remembered(*(f"w{number}" for number in range(500)), "w1 needle", "w1 w2 w3")
+        assert found(memory, " ".join(f"x{number}" for number in range(900)) + " needle") == ["w1 needle"]
+
+
+words_of = draw.lists(draw.sampled_from(["cat", "dog", "cow", "羊の", "a1"]), max_size=6)
+
+
+@given(draw.lists(words_of, max_size=12), words_of)
+def test_an_index_finds_what_reading_all_passages_finds(passages, query):
+    postings = Postings()
+    for number, passage in enumerate(passages):
+        postings.add(number, passage)
+        postings = Postings(json.loads(json.dumps(postings.to_json())))
+    read = [{at: p.count(term) for at, p in enumerate(passages) if term in p} for term in dict.fromkeys(query)]
+    expected = sorted(filter(None, read), key=lambda holding: len(holding))
+    assert [len(each) for each in postings.rarest(query, 99)] == [len(each) for each in expected]
+    assert all(each in expected for each in postings.rarest(query, 99))
+    assert postings.rarest(query, 1) == list(postings.rarest(query, 99))[:1]
+
+
+def scores(query, passages):
+    postings = Postings()
+    for number, passage in enumerate(passages):
+        postings.add(number, passage)
+    known = bm25.score(postings.rarest(query, 99), [len(passage) for passage in passages])
+    return [known.get(number, 0) for number in range(len(passages))]
 
 
 class TestScores:
     def test_rare_words_count_more_than_common_ones(self):
-        passages = [["the", "cat"], ["the", "dog"], ["a", "cow"]]
-        scores = bm25.score(["the", "cow"], passages)
-        assert scores[2] > scores[0] == scores[1] > 0
+        cat, dog, cow = scores(["the", "cow"], [["the", "cat"], ["the", "dog"], ["a", "cow"]])
+        assert cow > cat == dog > 0
 
     def test_words_that_most_passages_have_tell_nothing(self):
-        assert bm25.score(["the"], [["the"], ["the"], ["the"], ["dog"]]) == [0, 0, 0, 0]
+        assert scores(["the"], [["the"], ["the"], ["the"], ["dog"]]) == [0, 0, 0, 0]
 
     def test_short_passages_beat_long_ones_and_repetition_helps_less_and_less(self):
         filler = ["x"] * 20
-        once, long, often = bm25.score(["cat"], [["cat"], ["cat", *filler], ["cat"] * 10])
+        once, long, often = scores(["cat"], [["cat"], ["cat", *filler], ["cat"] * 10])
         assert often > once > long and often < 3 * once
 
     def test_a_known_value(self):
         # One of two passages of equal length has the word: ln(1 + 1.5 / 1.5) times 1.
-        assert bm25.score(["cat"], [["cat"], ["dog"]]) == [pytest.approx(0.6931471805599453), 0]
+        assert scores(["cat"], [["cat"], ["dog"]]) == [pytest.approx(0.6931471805599453), 0]
 
     @pytest.mark.parametrize(("query", "passages"), [([], [["a"]]), (["a"], []), (["a"], [[], ["a"]])])
     def test_empty_things_have_scores(self, query, passages):
-        assert len(bm25.score(query, passages)) == len(passages)
+        assert len(scores(query, passages)) == len(passages)
 
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("Read_file(Path)", ["read", "file", "path"]),
+            ("Read_file(Paths)", ["read", "file", "path"]),
+            (
+                "reports entries classes glass status is bus",
+                ["report", "entry", "classe", "glass", "status", "is", "bus"],
+            ),
             ("STRASSE straße", ["strasse", "strasse"]),
             ("数える羊", ["数え", "える", "る羊"]),
             ("羊", ["羊"]),
@@ -233,7 +318,7 @@ class TestScores:
         ],
     )
     def test_terms_of_many_scripts(self, text, expected):
-        assert bm25.terms(text) == expected
+        assert list(bm25.terms(text)) == expected
 
 
 async def test_without_a_word_in_common_nothing_comes_back_at_any_score():

@@ -1,10 +1,13 @@
 """The summariser's own prompts fit, whatever there is to sum up, and miss no entry that they could hold."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as draw
 from tests.agents.context.conversations import FakeIO, count_words
 from tests.agents.context.talking import entry
 
+from tumbler.errors import ContextOverflowError, ContractError, EpisodeTimeoutError, InferenceError
+from tumbler.rollout.sources import ExpertSilentError
 from tumbler_agents.context.clipping import clip, level
 from tumbler_agents.context.summariser import Summariser
 
@@ -85,3 +88,18 @@ def test_room_is_dealt_out_and_small_sizes_stay_whole(sizes, room):
     cut = [min(size, most) for size in sizes]
     assert sum(cut) <= room
     assert cut == sizes or sum(cut) > room - len(sizes)
+
+
+@pytest.mark.parametrize(
+    "error", [InferenceError("gone"), ContractError("no such dialect"), EpisodeTimeoutError("late")]
+)
+async def test_only_a_prompt_that_is_too_long_is_met_with_a_shorter_one(error):
+    io = FakeIO(ContextOverflowError("send fewer"), error)
+    with pytest.raises(type(error)):
+        await summariser(io, room=2000).summarise([entry(0, "word " * 100)], 60)
+    assert len(io.asked) == 2
+
+
+async def test_without_anybody_to_ask_there_is_no_summary():
+    io = FakeIO(ExpertSilentError("main/summarizer"))
+    assert await summariser(io, room=2000).summarise([entry(0, "word " * 100)], 60) is None

@@ -117,15 +117,12 @@ async def test_a_summary_of_summaries_keeps_what_the_earlier_one_says() -> None:
 
 
 async def test_the_source_is_read_piece_by_piece_where_it_does_not_fit_one_prompt() -> None:
-    talk = Talk(summary(keep_last=1, threshold=1.0), context=2000, model=Summaries(prompt_limit=1900))
-    await talk.prompt()
-    for number in range(20):
-        talk.turn(f"step {number}", f"output-{number} " + "x" * 200)
-    await talk.prompt()
+    talk = Talk(summary(keep_last=1, threshold=1.0, instructions="Sum up. " * 100), context=2000)
+    await talk.turns(9, size=200)
     assert 1 < len(talk.model.prompts) <= 4
     assert "SUMMARY" in talk.model.prompts[1]
-    assert "output-0 " in talk.model.prompts[0]
-    assert "output-18 " in talk.model.prompts[-1]
+    assert "output 0 " in talk.model.prompts[0]
+    assert "output 6 " in talk.model.prompts[-1]
 
 
 @pytest.mark.parametrize("said", ["", "  \n", "\N{ZERO WIDTH SPACE}" * 0])

@@ -191,12 +191,13 @@ async def test_a_rewrite_that_frees_too_little_is_not_asked_for_until_it_must_be
     assert await plan(window(), talk, limit=talk.used, clear_at_least=10_000) == []
 
 
-async def test_without_io_the_middle_goes_without_a_note():
+async def test_without_a_tokenizer_the_middle_goes_too():
     talk = talk_of(6)
     strategy = window()
     state = strategy.start(sample_task(), Random(0))
     planned = await strategy.plan(View(entries=talk.view.entries), talk.budget(talk.used), state, "turn_end")
-    assert planned.edits == [Drop(ids=(*ids(2, talk), *ids(3, talk), *ids(4, talk)))]
+    gone = (*ids(2, talk), *ids(3, talk), *ids(4, talk))
+    assert planned.edits == [Summarise(ids=gone, text="[3 earlier steps left out]")]
 
 
 async def test_no_note_is_left_where_only_the_note_would_not_fit():

@@ -117,6 +117,15 @@ async def test_agents_keep_files_of_one_name_apart() -> None:
     await backend.close()
 
 
+async def test_texts_that_no_encoding_holds_are_kept_all_the_same() -> None:
+    backend = MemorySandboxBackend()
+    await backend.start()
+    files = SandboxFiles(await backend.create(SandboxSpec()))
+    await files.write("half.txt", "half a pair: \ud800; a byte: \udcff")
+    assert str(await files.read("half.txt")).startswith("half a pair: ?; a byte: ")
+    await backend.close()
+
+
 def drop_first(view: View, budget: Budget, state: State, why: Trigger) -> Plan:
     state["count"] = int(str(state["count"])) + 1
     exchanges = view.exchanges()

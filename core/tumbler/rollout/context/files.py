@@ -48,9 +48,13 @@ class SandboxFiles:
         return SandboxFiles(self._sandbox, f"{_FOLDER}/agent-{name}")
 
     async def write(self, name: str, text: str) -> str:
-        """Keep a text; return its path in the sandbox."""
+        """Keep a text; return its path in the sandbox. Half a surrogate pair, which is no text, is kept as `?`."""
         path = f"{self.folder}/{_plain(name)}"
-        await self._sandbox.write(path, text.encode("utf-8", "surrogateescape"))
+        try:
+            data = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            data = text.encode("utf-8", "replace")
+        await self._sandbox.write(path, data)
         return path
 
     async def read(self, name: str) -> str | None:

@@ -17,6 +17,7 @@ from tumbler.contracts.context import (
     StrategyWithTools,
     Summarise,
     Trigger,
+    View,
 )
 from tumbler.contracts.environment import Task
 from tumbler.contracts.inference import TextTokenizer
@@ -330,10 +331,10 @@ class StrategyPipeline:
         )
 
     def _least(self) -> int:
-        """Return the tokens of what no strategy can leave out: pinned entries and the newest exchange."""
-        newest = max((entry.exchange for entry in self._log.entries if entry.exchange is not None), default=None)
-        kept = (e.tokens for e in self._log.entries if e.pinned or (newest is not None and e.exchange == newest))
-        return self._length.of(sum(kept))
+        """Return the tokens of what no strategy can leave out: pinned entries, the newest exchange and open ones."""
+        exchanges = View(entries=self._log.entries).exchanges()
+        staying = {entry.id for each in exchanges if each.open or each is exchanges[-1] for entry in each.entries}
+        return self._length.of(sum(each.tokens for each in self._log.entries if each.pinned or each.id in staying))
 
 
 def _changed(before: Sequence[LogEntry], after: Sequence[LogEntry]) -> bool:

@@ -10,8 +10,9 @@ from tumbler.dialects.thinking import END, split_thinking
 from tumbler.errors import ContextOverflowError, InferenceError
 from tumbler_agents.context.cutting import Cut
 from tumbler_agents.context.excerpt import head_of
+from tumbler_agents.context.measuring import frame_tokens
 
-__all__ = ["HandOff", "most_tokens", "write_handoff"]
+__all__ = ["HandOff", "words_around", "write_handoff"]
 
 _ASK: Final = (
     "The context is nearly full. Write a note from which you can go on without the conversation above: only the task "
@@ -32,19 +33,20 @@ class HandOff:
     call: int | None
 
 
-def most_tokens(note: int, io: StrategyIO) -> int:
-    """Return what a hand-off takes with a note of so many tokens, the words around it included."""
-    return note + io.count(_HEADING) + io.count(_CUT_OFF)
+def words_around(io: StrategyIO) -> int:
+    """Return what a hand-off takes besides the note itself."""
+    return io.count(_HEADING) + io.count(_CUT_OFF)
 
 
 async def write_handoff(view: View, budget: Budget, io: StrategyIO, *, tokens: int, trainable: bool) -> HandOff | None:
-    """Return what the model notes in at most `tokens` tokens; None where it says nothing or cannot be asked.
+    """Return what the model notes in at most `tokens` tokens; None where it says nothing or nobody can be asked.
 
-    A conversation that does not fit is shown to the model without its oldest steps.
+    A conversation that does not fit is shown to the model without its oldest steps. Failures of the infrastructure are
+    raised, as they are for any other call of the model.
     """
-    room = budget.limit - io.count(_ASK) - _frames(view, io)
+    room = budget.limit - io.count(_ASK) - frame_tokens(view)
     for _attempt in range(_ATTEMPTS):
-        conversation = Cut(view, io, budget.used)
+        conversation = Cut(view, budget.used)
         conversation.shed(conversation.exchanges[:-1], room)
         conversation.squeeze(room)
         try:
@@ -54,15 +56,12 @@ async def write_handoff(view: View, budget: Budget, io: StrategyIO, *, tokens: i
         except ContextOverflowError:
             room //= 2
             continue
-        except InferenceError:
+        except InferenceError as error:
+            if error.infra:
+                raise
             return None
         return _read(reply, tokens, io)
     return None
-
-
-def _frames(view: View, io: StrategyIO) -> int:
-    """Return the tokens around the question, where it is a message of its own."""
-    return max((entry.tokens - io.count(entry.message.content) for entry in view.entries[:2]), default=0)
 
 
 def _ask(messages: Sequence[Message]) -> list[Message]:

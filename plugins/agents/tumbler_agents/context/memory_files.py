@@ -22,7 +22,8 @@ from tumbler.contracts.environment import Task
 from tumbler.contracts.values import ToolCall, ToolSpec
 from tumbler_agents.context.calling import MalformedCall, ToolName, refused, required_text, text_parameters
 from tumbler_agents.context.clipping import clip
-from tumbler_agents.context.reciting import counter, is_shown, recite
+from tumbler_agents.context.measuring import counter
+from tumbler_agents.context.reciting import is_shown, recite
 
 __all__ = ["MemoryFiles", "MemoryFilesSettings"]
 

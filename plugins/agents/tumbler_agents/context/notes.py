@@ -29,7 +29,8 @@ from tumbler_agents.context.calling import (
     text_parameters,
 )
 from tumbler_agents.context.clipping import clip
-from tumbler_agents.context.reciting import counter, is_shown, recite
+from tumbler_agents.context.measuring import counter
+from tumbler_agents.context.reciting import is_shown, recite
 
 __all__ = ["Notes", "NotesSettings"]
 

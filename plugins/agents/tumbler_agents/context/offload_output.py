@@ -1,35 +1,42 @@
 """The context strategy `offload-output`: long outputs go to a file, and a preview with its name is shown."""
 
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
-from typing import Final, TypeGuard
+from typing import Final
 
-from pydantic import PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from tumbler.config import Settings
 from tumbler.contracts.context import (
     Budget,
+    Edit,
+    EpisodeFiles,
+    Exchange,
+    LogEntry,
     Plan,
     Replace,
     State,
     StrategyAnswer,
     StrategyCaps,
-    StrategyIO,
     Trigger,
     View,
 )
 from tumbler.contracts.environment import Task
-from tumbler.contracts.values import JSON, JSONObject, ToolCall, ToolSpec
+from tumbler.contracts.values import JSON, Message, ToolCall, ToolSpec
+from tumbler.dialects.json_text import write_json
 from tumbler_agents.context.excerpt import Count, excerpt, head_of, split_frame
-from tumbler_agents.context.observations import arrivals
+from tumbler_agents.context.measuring import counter, freed_by
+from tumbler_agents.context.observations import calls_answered, long_arrivals
+from tumbler_agents.context.read_output import TOOL, answer, output_name, specified
+from tumbler_agents.context.reciting import is_shown, recite
 
-__all__ = ["OffloadOutput", "OffloadOutputSettings", "output_name"]
+__all__ = ["OffloadOutput", "OffloadOutputSettings"]
 
-_NAME: Final = re.compile(r"output-\d+\.txt")
-_TOOL: Final = "read_output"
 _HEAD_SHARE: Final = 0.5
-_PIECE: Final = 4000
-"""Characters that `read_output` returns where the policy names no limit."""
+_LABEL: Final = 32
+"""Tokens that say of which call a file is the output, where it is named again."""
+_HEADING: Final = "Long outputs in files, which are no longer shown above:"
 _SPARE: Final = 0.9
 """An answer of `read_output` takes at most this part of `max_tokens`: with the tags of a dialect around it, it must not
 be put into a file again."""
@@ -44,6 +51,9 @@ class OffloadOutputSettings(Settings):
     preview_tokens: PositiveInt = 400
     """Tokens that are shown of it, the line that names the file included."""
 
+    recall: NonNegativeInt = 8
+    """Files that are named again when a compaction has taken the lines that named them, the newest ones."""
+
     @model_validator(mode="after")
     def _require_shorter_preview(self) -> "OffloadOutputSettings":
         if self.preview_tokens > self.max_tokens:
@@ -54,15 +64,11 @@ class OffloadOutputSettings(Settings):
         return self
 
 
-def output_name(entry: int) -> str:
-    """Return the name of the file that holds the output of an entry."""
-    return f"output-{entry}.txt"
-
-
 class OffloadOutput:
     """Writes outputs to files when they arrive: nothing is lost, and the token prefix is kept.
 
-    The agent reads a file with its own tools where it has a sandbox, and with `read_output` everywhere.
+    The agent reads a file with its own tools where it has a sandbox, and with `read_output` everywhere. A file whose
+    name a compaction has taken is named again in the newest output, one prompt after the compaction.
     """
 
     def __init__(self, settings: OffloadOutputSettings) -> None:
@@ -75,77 +81,80 @@ class OffloadOutput:
         return StrategyCaps()
 
     def start(self, task: Task, rng: Random) -> State:
-        """Return an empty state."""
-        return {}
+        """Begin without a file."""
+        return {"files": {}}
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
-        """Put what has just arrived and is too long into a file."""
+        """Put what has just arrived and is too long into a file; name files again that are no longer named."""
         if view.io is None:
             return Plan()
-        edits: list[Replace] = []
-        for entry in arrivals(view):
-            text = entry.message.content
-            if entry.tokens <= self._settings.max_tokens or view.io.count(text) <= self._settings.max_tokens:
-                continue
-            preview = await self._offload(view.io, output_name(entry.id), text)
-            if preview is not None:
-                edits.append(Replace(id=entry.id, content=preview, reason="long output kept in a file"))
-        return Plan(edits=edits)
-
-    async def _offload(self, io: StrategyIO, name: str, text: str) -> str | None:
-        path = await io.files.write(name, split_frame(text)[1])
-        where = path if io.files.folder is not None else f"{name}, read it with {_TOOL}"
-        return excerpt(
-            text,
-            self._settings.preview_tokens,
-            head_share=_HEAD_SHARE,
-            count=io.count,
-            hint=f"the whole output is in {where}",
-        )
+        files, edits = _files(state), list[Replace]()
+        for exchange, entry in long_arrivals(view, self._settings.max_tokens):
+            where = await _put(view.io.files, entry)
+            shown = self._preview(entry, where, view.io.count)
+            if shown is not None:
+                edits.append(Replace(id=entry.id, content=shown, reason="long output kept in a file"))
+                tokens = view.io.count(entry.message.content)
+                files[output_name(entry.id)] = f"{_label(entry, exchange, view.io.count)}: {tokens} tokens; {where}"
+        newest = list(files.items())[max(0, len(files) - self._settings.recall) :]
+        state["files"] = dict(newest)
+        return Plan(edits=[*edits, *_named_again(newest, edits, view, budget)])
 
     def tools(self) -> list[ToolSpec]:
         """Return `read_output`."""
-        parameters: JSONObject = {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "description": "The file's name, such as output-12.txt."},
-                "offset": {"type": "integer", "description": "The first character to read, counted from 0."},
-                "limit": {"type": "integer", "description": f"How many characters to read, {_PIECE} by default."},
-            },
-            "required": ["name"],
-            "additionalProperties": False,
-        }
-        return [ToolSpec(name=_TOOL, description="Reads a part of a long output.", parameters=parameters)]
+        return [specified()]
 
     async def call(self, call: ToolCall, view: View, state: State) -> StrategyAnswer:
         """Answer with a part of a file, as long as fits below `max_tokens`."""
-        name = str(call.arguments.get("name", "")).rpartition("/")[2]
-        text = await view.io.files.read(name) if view.io is not None and _NAME.fullmatch(name) else None
-        if view.io is None or text is None:
-            return _refuse(f"there is no output {name!r}; take the name from the line that says what is left out")
-        offset, limit = call.arguments.get("offset", 0), call.arguments.get("limit", _PIECE)
-        if not _is_count(offset) or not _is_count(limit) or limit == 0:
-            return _refuse("offset must be a number of characters from 0 on, and limit one from 1 on")
-        if offset >= len(text):
-            return _refuse(f"{name} has {len(text)} characters; offset must be below that")
-        room = int(self._settings.max_tokens * _SPARE)
-        return StrategyAnswer(text=_piece(text, offset, limit, room, view.io.count))
+        return await answer(call, view.io, int(self._settings.max_tokens * _SPARE))
+
+    def _preview(self, entry: LogEntry, where: str, count: Count) -> str | None:
+        most = self._settings.preview_tokens
+        return excerpt(entry.message.content, most, head_share=_HEAD_SHARE, count=count, hint=where)
 
 
-def _is_count(value: JSON) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+async def _put(files: EpisodeFiles, entry: LogEntry) -> str:
+    """Write an output into its file and return where it is, in words."""
+    name = output_name(entry.id)
+    path = await files.write(name, split_frame(entry.message.content)[1])
+    return f"the whole output is in {path if files.folder is not None else f'{name}, read it with {TOOL}'}"
 
 
-def _refuse(reason: str) -> StrategyAnswer:
-    return StrategyAnswer(text=f"error: {reason}", errored=True)
+def _label(entry: LogEntry, exchange: Exchange, count: Count) -> str:
+    """Return the call that the output answers, or its first line where that cannot be told."""
+    call = calls_answered(exchange).get(entry.id)
+    text = split_frame(entry.message.content)[1] if call is None else f"{call.name} {write_json(call.arguments)}"
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return head_of(" ".join(line.split()), _LABEL, count)
 
 
-def _piece(text: str, offset: int, limit: int, room: int, count: Count) -> str:
-    """Return what is asked for, as much of it as there is room for, and how to go on."""
-    footer = f"\n[characters {len(text)} to {len(text)} of {len(text)}; go on with offset={len(text)}]"
-    asked = text[offset : offset + limit]
-    # One character is always returned, so that reading goes on even where not even the footer has room.
-    piece = head_of(asked, room - count(footer), count) or asked[:1]
-    end = offset + len(piece)
-    more = f"; go on with offset={end}" if end < len(text) else ""
-    return f"{piece}\n[characters {offset} to {end} of {len(text)}{more}]"
+def _files(state: State) -> dict[str, JSON]:
+    files = state["files"]
+    return dict(files) if isinstance(files, Mapping) else {}
+
+
+def _named_again(
+    files: Sequence[tuple[str, JSON]], edits: Sequence[Replace], view: View, budget: Budget
+) -> Sequence[Edit]:
+    """Return the edit that names the files of which no entry holds the name once `edits` are carried out."""
+    shown = _edited(view, edits) if edits else view
+    lost = [f"- {line}" for name, line in files if not is_shown(shown, name)]
+    if not lost:
+        return ()
+    left = replace(budget, used=budget.used - freed_by(edits, view))
+    return recite(shown, left, "\n".join([_HEADING, *lost]))
+
+
+def _edited(view: View, edits: Sequence[Replace]) -> View:
+    count, contents = counter(view), {edit.id: edit.content for edit in edits}
+    entries = [
+        replace(
+            each,
+            message=Message(role=each.message.role, content=contents[each.id]),
+            tokens=each.tokens + count(contents[each.id]) - count(each.message.content),
+        )
+        if each.id in contents
+        else each
+        for each in view.entries
+    ]
+    return View(entries=entries, io=view.io)

@@ -1,269 +1,139 @@
 """Registers the first-party context strategies."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tumbler import hookimpl
 from tumbler.specs import ContextStrategySpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tumbler.config import Settings
     from tumbler.contracts.context import ContextStrategy
 
+_Parts: TypeAlias = "tuple[type[ContextStrategy], type[Settings]]"
+"""A strategy, and its settings."""
 
-def _none() -> "type[ContextStrategy]":
+
+def _none() -> _Parts:
+    from tumbler.config import NoSettings
     from tumbler_agents.context.none import NoStrategy
 
-    return NoStrategy
+    return NoStrategy, NoSettings
 
 
-def _none_settings() -> "type[Settings]":
-    from tumbler.config import NoSettings
+def _truncate_output() -> _Parts:
+    from tumbler_agents.context.truncate_output import TruncateOutput, TruncateOutputSettings
 
-    return NoSettings
+    return TruncateOutput, TruncateOutputSettings
 
 
-def _truncate_output() -> "type[ContextStrategy]":
-    from tumbler_agents.context.truncate_output import TruncateOutput
+def _offload_output() -> _Parts:
+    from tumbler_agents.context.offload_output import OffloadOutput, OffloadOutputSettings
 
-    return TruncateOutput
+    return OffloadOutput, OffloadOutputSettings
 
 
-def _truncate_output_settings() -> "type[Settings]":
-    from tumbler_agents.context.truncate_output import TruncateOutputSettings
+def _mask_observations() -> _Parts:
+    from tumbler_agents.context.mask_observations import MaskObservations, MaskObservationsSettings
 
-    return TruncateOutputSettings
+    return MaskObservations, MaskObservationsSettings
 
 
-def _offload_output() -> "type[ContextStrategy]":
-    from tumbler_agents.context.offload_output import OffloadOutput
+def _window() -> _Parts:
+    from tumbler_agents.context.window import Window, WindowSettings
 
-    return OffloadOutput
+    return Window, WindowSettings
 
 
-def _offload_output_settings() -> "type[Settings]":
-    from tumbler_agents.context.offload_output import OffloadOutputSettings
+def _reset_with_handoff() -> _Parts:
+    from tumbler_agents.context.reset_with_handoff import ResetWithHandoff, ResetWithHandoffSettings
 
-    return OffloadOutputSettings
+    return ResetWithHandoff, ResetWithHandoffSettings
 
 
-def _mask_observations() -> "type[ContextStrategy]":
-    from tumbler_agents.context.mask_observations import MaskObservations
+def _retrieval() -> _Parts:
+    from tumbler_agents.context.retrieval import Retrieval, RetrievalSettings
 
-    return MaskObservations
+    return Retrieval, RetrievalSettings
 
 
-def _mask_observations_settings() -> "type[Settings]":
-    from tumbler_agents.context.mask_observations import MaskObservationsSettings
+def _summary() -> _Parts:
+    from tumbler_agents.context.summary import SummarySettings, SummaryStrategy
 
-    return MaskObservationsSettings
+    return SummaryStrategy, SummarySettings
 
 
-def _window() -> "type[ContextStrategy]":
-    from tumbler_agents.context.window import Window
+def _mask_then_summary() -> _Parts:
+    from tumbler_agents.context.mask_then_summary import MaskThenSummary, MaskThenSummarySettings
 
-    return Window
+    return MaskThenSummary, MaskThenSummarySettings
 
 
-def _window_settings() -> "type[Settings]":
-    from tumbler_agents.context.window import WindowSettings
+def _todo() -> _Parts:
+    from tumbler_agents.context.todo import Todo, TodoSettings
 
-    return WindowSettings
+    return Todo, TodoSettings
 
 
-def _reset_with_handoff() -> "type[ContextStrategy]":
-    from tumbler_agents.context.reset_with_handoff import ResetWithHandoff
+def _notes() -> _Parts:
+    from tumbler_agents.context.notes import Notes, NotesSettings
 
-    return ResetWithHandoff
+    return Notes, NotesSettings
 
 
-def _reset_with_handoff_settings() -> "type[Settings]":
-    from tumbler_agents.context.reset_with_handoff import ResetWithHandoffSettings
+def _memory_files() -> _Parts:
+    from tumbler_agents.context.memory_files import MemoryFiles, MemoryFilesSettings
 
-    return ResetWithHandoffSettings
+    return MemoryFiles, MemoryFilesSettings
 
 
-def _retrieval() -> "type[ContextStrategy]":
-    from tumbler_agents.context.retrieval import Retrieval
+def _subagent() -> _Parts:
+    from tumbler_agents.context.subagent import Subagent, SubagentSettings
 
-    return Retrieval
+    return Subagent, SubagentSettings
 
 
-def _retrieval_settings() -> "type[Settings]":
-    from tumbler_agents.context.retrieval import RetrievalSettings
+def _model_decides() -> _Parts:
+    from tumbler_agents.context.model_decides import ModelDecides, ModelDecidesSettings
 
-    return RetrievalSettings
+    return ModelDecides, ModelDecidesSettings
 
 
-def _summary() -> "type[ContextStrategy]":
-    from tumbler_agents.context.summary import SummaryStrategy
-
-    return SummaryStrategy
-
-
-def _summary_settings() -> "type[Settings]":
-    from tumbler_agents.context.summary import SummarySettings
-
-    return SummarySettings
-
-
-def _mask_then_summary() -> "type[ContextStrategy]":
-    from tumbler_agents.context.mask_then_summary import MaskThenSummary
-
-    return MaskThenSummary
-
-
-def _mask_then_summary_settings() -> "type[Settings]":
-    from tumbler_agents.context.mask_then_summary import MaskThenSummarySettings
-
-    return MaskThenSummarySettings
-
-
-def _todo() -> "type[ContextStrategy]":
-    from tumbler_agents.context.todo import Todo
-
-    return Todo
-
-
-def _todo_settings() -> "type[Settings]":
-    from tumbler_agents.context.todo import TodoSettings
-
-    return TodoSettings
-
-
-def _notes() -> "type[ContextStrategy]":
-    from tumbler_agents.context.notes import Notes
-
-    return Notes
-
-
-def _notes_settings() -> "type[Settings]":
-    from tumbler_agents.context.notes import NotesSettings
-
-    return NotesSettings
-
-
-def _memory_files() -> "type[ContextStrategy]":
-    from tumbler_agents.context.memory_files import MemoryFiles
-
-    return MemoryFiles
-
-
-def _memory_files_settings() -> "type[Settings]":
-    from tumbler_agents.context.memory_files import MemoryFilesSettings
-
-    return MemoryFilesSettings
-
-
-def _subagent() -> "type[ContextStrategy]":
-    from tumbler_agents.context.subagent import Subagent
-
-    return Subagent
-
-
-def _subagent_settings() -> "type[Settings]":
-    from tumbler_agents.context.subagent import SubagentSettings
-
-    return SubagentSettings
-
-
-def _model_decides() -> "type[ContextStrategy]":
-    from tumbler_agents.context.model_decides import ModelDecides
-
-    return ModelDecides
-
-
-def _model_decides_settings() -> "type[Settings]":
-    from tumbler_agents.context.model_decides import ModelDecidesSettings
-
-    return ModelDecidesSettings
+def _spec(name: str, summary: str, parts: "Callable[[], _Parts]", *, default: bool = False) -> ContextStrategySpec:
+    return ContextStrategySpec(
+        name=name, summary=summary, load=lambda: parts()[0], config=lambda: parts()[1], default=default
+    )
 
 
 @hookimpl
 def tumbler_context_strategies() -> list[ContextStrategySpec]:
     """Provide the built-in strategies."""
     return [
-        ContextStrategySpec(
-            name="none",
-            summary="Append only; a conversation that no longer fits is a typed error.",
-            load=_none,
-            config=_none_settings,
+        _spec("none", "Append only; a conversation that no longer fits is a typed error.", _none),
+        _spec("truncate-output", "Shows head and tail of a long output, from the first on.", _truncate_output),
+        _spec("offload-output", "Puts a long output into a file and shows its beginning.", _offload_output),
+        _spec(
+            "mask-observations",
+            "Placeholders in place of old outputs; cheap, does not bound the prompt.",
+            _mask_observations,
         ),
-        ContextStrategySpec(
-            name="truncate-output",
-            summary="Shows head and tail of a long output, from the first on.",
-            load=_truncate_output,
-            config=_truncate_output_settings,
+        _spec("window", "Leaves out the middle of the conversation; bounded.", _window),
+        _spec(
+            "reset-with-handoff",
+            "Starts afresh from a note that the policy writes to itself; bounded.",
+            _reset_with_handoff,
         ),
-        ContextStrategySpec(
-            name="offload-output",
-            summary="Puts a long output into a file and shows its beginning.",
-            load=_offload_output,
-            config=_offload_output_settings,
+        _spec("retrieval", "Fetches what is no longer in view and fits the turn.", _retrieval),
+        _spec("summary", "The policy sums up the middle of the conversation; bounded.", _summary, default=True),
+        _spec(
+            "mask-then-summary",
+            "Masks old outputs; a summary once that no longer suffices; bounded.",
+            _mask_then_summary,
         ),
-        ContextStrategySpec(
-            name="mask-observations",
-            summary="Placeholders in place of old outputs; cheap, does not bound the prompt.",
-            load=_mask_observations,
-            config=_mask_observations_settings,
-        ),
-        ContextStrategySpec(
-            name="window",
-            summary="Leaves out the middle of the conversation; bounded.",
-            load=_window,
-            config=_window_settings,
-        ),
-        ContextStrategySpec(
-            name="reset-with-handoff",
-            summary="Starts afresh from a note that the policy writes to itself; bounded.",
-            load=_reset_with_handoff,
-            config=_reset_with_handoff_settings,
-        ),
-        ContextStrategySpec(
-            name="retrieval",
-            summary="Fetches what is no longer in view and fits the turn.",
-            load=_retrieval,
-            config=_retrieval_settings,
-        ),
-        ContextStrategySpec(
-            name="summary",
-            summary="The policy sums up the middle of the conversation; bounded.",
-            load=_summary,
-            config=_summary_settings,
-        ),
-        ContextStrategySpec(
-            name="mask-then-summary",
-            summary="Masks old outputs; a summary once that no longer suffices; bounded.",
-            load=_mask_then_summary,
-            config=_mask_then_summary_settings,
-        ),
-        ContextStrategySpec(
-            name="todo",
-            summary="A plan that is recited and survives compaction.",
-            load=_todo,
-            config=_todo_settings,
-        ),
-        ContextStrategySpec(
-            name="notes",
-            summary="Notes in files, listed again after a compaction.",
-            load=_notes,
-            config=_notes_settings,
-        ),
-        ContextStrategySpec(
-            name="memory-files",
-            summary="AGENTS.md and saved facts, always in view.",
-            load=_memory_files,
-            config=_memory_files_settings,
-        ),
-        ContextStrategySpec(
-            name="subagent",
-            summary="Branches that are folded into their result.",
-            load=_subagent,
-            config=_subagent_settings,
-        ),
-        ContextStrategySpec(
-            name="model-decides",
-            summary="The policy asks for compaction.",
-            load=_model_decides,
-            config=_model_decides_settings,
-        ),
+        _spec("todo", "A plan that is recited and survives compaction.", _todo),
+        _spec("notes", "Notes in files, listed again after a compaction.", _notes),
+        _spec("memory-files", "AGENTS.md and saved facts, always in view.", _memory_files),
+        _spec("subagent", "Branches that are folded into their result.", _subagent),
+        _spec("model-decides", "The policy asks for compaction.", _model_decides),
     ]

@@ -1,19 +1,22 @@
 """The context strategy `reset-with-handoff`: start afresh from a note that the model writes to itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from pydantic import PositiveInt
 
 from tumbler.config import Settings
-from tumbler.contracts.context import Budget, Drop, LogEntry, Plan, State, StrategyCaps, StrategyIO, Trigger, View
+from tumbler.contracts.context import Budget, LogEntry, Plan, State, StrategyCaps, StrategyIO, Trigger, View
 from tumbler.contracts.environment import Task
-from tumbler_agents.context.cutting import MOST_IN_A_ROW, Cut, make_room, may_go
-from tumbler_agents.context.handoff import most_tokens, write_handoff
+from tumbler_agents.context.cutting import Cut, settle
+from tumbler_agents.context.handoff import words_around, write_handoff
+from tumbler_agents.context.measuring import overhead, tokens_of
+from tumbler_agents.context.observations import has_unseen
 from tumbler_agents.context.remembered import read_count, read_share
 from tumbler_agents.context.shares import ShareOrRange, draw_share
-from tumbler_agents.context.worth import least_freed
+from tumbler_agents.context.worth import is_due, is_full, least_freed
 
 __all__ = ["ResetWithHandoff", "ResetWithHandoffSettings"]
 
@@ -21,6 +24,8 @@ _USERS_SHARE: Final = 4
 """What users said in between is kept word for word up to this part of the context, the newest first."""
 _NOTE_SHARE: Final = 4
 """A note takes at most this part of the context."""
+_SHORTEST_NOTE: Final = 16
+"""A note of fewer tokens is not worth a call."""
 _FALLBACK_KEEPS: Final = 2
 """The newest exchanges that stay where no note could be had."""
 
@@ -42,8 +47,8 @@ class ResetWithHandoffSettings(Settings):
 class ResetWithHandoff:
     """Leaves all exchanges and earlier notes out for one new note; it bounds every conversation.
 
-    What users said in between stays word for word as far as it is short. Where the model gives no note, the newest
-    exchanges stay instead.
+    What users said in between stays word for word as far as it is short, and so do answers that no prompt has held.
+    Where the model gives no note, the newest exchanges stay instead.
     """
 
     def __init__(self, settings: ResetWithHandoffSettings) -> None:
@@ -65,35 +70,43 @@ class ResetWithHandoff:
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Start afresh where the threshold is passed or somebody asks for it, if it frees enough."""
-        due = budget.used >= self.threshold(state) * budget.limit or why in ("tool_request", "user_request")
         in_a_row, state["in_a_row"] = read_count(state, "in_a_row"), 0
-        if not due:
+        if not is_due(budget, why, self.threshold(state), in_a_row):
             return Plan()
-        if view.io is None:
-            ids = tuple(entry_id for each in view.exchanges() if may_go(each) for entry_id in each.ids)
-            return Plan(edits=[Drop(ids=ids)] if ids else [])
-        tired = in_a_row >= MOST_IN_A_ROW
-        cut = _without_note(view, budget, view.io) if tired else await self._start_afresh(view, budget, view.io)
-        cut = make_room(cut, view, budget, view.io, tired=tired)
-        state["in_a_row"] = in_a_row + 1 if cut.rewrites else 0
-        return Plan(edits=cut.edits(budget.limit))
+        cut = _without_note(view, budget) if view.io is None else await self._start_afresh(view, budget, view.io)
+        return settle(cut, budget, state, in_a_row)
 
     async def _start_afresh(self, view: View, budget: Budget, io: StrategyIO) -> Cut:
-        tokens = min(self._settings.note_tokens, max(1, budget.limit // _NOTE_SHARE))
-        cut = Cut(view, io, budget.used)
+        most, around = min(self._settings.note_tokens, budget.limit // _NOTE_SHARE), words_around(io)
+        cut = Cut(view, budget.used)
         cut.drop(cut.exchanges)
         cut.forget(_outdated(view.entries, budget.limit // _USERS_SHARE))
-        if not cut.rewrites or cut.left + most_tokens(tokens, io) > budget.used - least_freed(budget):
-            return _without_note(view, budget, io) if budget.used > budget.limit else Cut(view, io, budget.used)
-        note = await write_handoff(view, budget, io, tokens=tokens, trainable=self._settings.trainable)
+        if is_full(budget):
+            cut.shorten(budget.limit - most - around)
+        tokens = min(most, budget.limit - cut.left - around)
+        if tokens < _SHORTEST_NOTE and is_full(budget):
+            return _without_note(view, budget)
+        # What is new and too long is cut by itself where too little else would go for the note to be worth its cost.
+        least = 1 if is_full(budget) else least_freed(budget)
+        if tokens < _SHORTEST_NOTE or cut.gone_tokens < tokens + around + least:
+            return Cut(view, budget.used)
+        seen = _seen(view)
+        told = replace(budget, used=overhead(view, budget) + tokens_of(seen.entries))
+        note = await write_handoff(seen, told, io, tokens=tokens, trainable=self._settings.trainable)
         if note is None:
-            return _without_note(view, budget, io)
+            return _without_note(view, budget)
         cut.say(note.text, note.call)
         return cut
 
 
-def _without_note(view: View, budget: Budget, io: StrategyIO) -> Cut:
-    cut = Cut(view, io, budget.used)
+def _seen(view: View) -> View:
+    """Return the view without the steps that stay: a note must tell of the others, and has no room to tell of these."""
+    new = {entry.id for each in view.exchanges() if not each.open and has_unseen(each) for entry in each.entries}
+    return View(entries=[entry for entry in view.entries if entry.id not in new], io=view.io)
+
+
+def _without_note(view: View, budget: Budget) -> Cut:
+    cut = Cut(view, budget.used)
     cut.drop(cut.exchanges[:-_FALLBACK_KEEPS])
     cut.shed(cut.exchanges[-_FALLBACK_KEEPS:-1], min(budget.limit // 2, budget.used - least_freed(budget)))
     return cut
@@ -107,6 +120,6 @@ def _outdated(entries: Sequence[LogEntry], room: int) -> list[LogEntry]:
             continue
         if not entry.summary:
             room -= entry.tokens
-        if entry.summary or room < 0:
+        if entry.summary or (room < 0 and entry.shown):
             outdated.append(entry)
     return outdated

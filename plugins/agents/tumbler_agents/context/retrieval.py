@@ -9,10 +9,9 @@ from pydantic import Field, PositiveInt
 from tumbler.config import Settings
 from tumbler.contracts.context import Budget, LogEntry, Plan, Replace, State, StrategyCaps, StrategyIO, Trigger, View
 from tumbler.contracts.environment import Task
-from tumbler_agents.context import bm25
 from tumbler_agents.context.excerpt import Count
-from tumbler_agents.context.offload_output import output_name
-from tumbler_agents.context.passages import Memory, Passage, split
+from tumbler_agents.context.passages import Memory, Passage
+from tumbler_agents.context.read_output import output_name
 
 __all__ = ["Retrieval", "RetrievalSettings"]
 
@@ -57,13 +56,13 @@ class Retrieval:
 
     def start(self, task: Task, rng: Random) -> State:
         """Remember nothing."""
-        return {"memory": {}}
+        return {"memory": None}
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Fetch what the newest message, and the reply before it, have words in common with."""
         if view.io is None:
             return Plan()
-        memory = await self._remember(view, Memory(state.get("memory")), view.io)
+        memory = await self._remember(view, Memory.load(state["memory"]), view.io)
         state["memory"] = memory.to_json()
         newest = _newest(view)
         # Two texts put together may be a token more than both of them alone.
@@ -71,10 +70,8 @@ class Retrieval:
         if newest is None or room <= 0:
             return Plan()
         # What has only just arrived, or gone to a file, is left alone: it would answer its own question.
-        others = [passage for passage in memory if passage.source not in (str(newest.id), output_name(newest.id))]
-        scores = bm25.score(bm25.terms(_query(view, newest)), [bm25.terms(passage.text) for passage in others])
-        order = sorted(range(len(others)), key=lambda index: (-scores[index], index))
-        found = [others[index] for index in order if scores[index] >= self._settings.min_score and scores[index] > 0]
+        own = (str(newest.id), output_name(newest.id))
+        found = memory.search(_query(view, newest), but=own, least=self._settings.min_score)
         block = _choose(found, view, room, view.io.count)
         if not block:
             return Plan()
@@ -87,8 +84,9 @@ class Retrieval:
                 continue
             text, name = entry.message.content, output_name(entry.id)
             if str(entry.id) not in memory:
-                memory.add(str(entry.id), split(text, self._settings.passage_tokens, io.count), entry.tokens)
-            if name in text and name not in memory:
+                memory.add(str(entry.id), text, self._settings.passage_tokens, io.count)
+            # An output goes to a file when it comes, and no prompt has held yet what is shown of it.
+            if not entry.shown and name not in memory and name in text:
                 await self._read(name, memory, io)
         for name in self._settings.files:
             await self._read(name, memory, io)
@@ -98,14 +96,16 @@ class Retrieval:
     async def _read(self, name: str, memory: Memory, io: StrategyIO) -> None:
         text = await io.files.read(name)
         if text is not None:
-            memory.add(name, split(text, self._settings.passage_tokens, io.count), io.count(text))
+            memory.add(name, text, self._settings.passage_tokens, io.count)
 
 
 def _choose(passages: Sequence[Passage], view: View, room: int, count: Count) -> str:
     """Return the first of the passages that are out of view, as many as have room."""
-    block = ""
+    contents = {str(entry.id): entry.message.content for entry in view.entries}
+    shown, block = "\0".join(contents.values()), ""
     for passage in passages:
-        if passage.text in block or any(passage.text in entry.message.content for entry in view.entries):
+        # Most are where they came from: looking there first keeps the search short.
+        if passage.text in contents.get(passage.source, "") or passage.text in block or passage.text in shown:
             continue
         longer = f"{block or _HEADING}\n{_label(passage.source)}\n{passage.text}"
         if count(longer) > room:

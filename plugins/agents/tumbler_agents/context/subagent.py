@@ -26,7 +26,9 @@ from tumbler.contracts.values import ToolCall, ToolSpec
 from tumbler_agents.context.branches import Branch, Branches
 from tumbler_agents.context.calling import MalformedCall, ToolName, refused, required_text, text_parameters
 from tumbler_agents.context.clipping import clip
-from tumbler_agents.context.reciting import counter, is_shown, newest_exchange, recite
+from tumbler_agents.context.measuring import counter, freed_by
+from tumbler_agents.context.observations import has_unseen
+from tumbler_agents.context.reciting import is_shown, newest_exchange, recite
 from tumbler_agents.context.worth import least_freed
 
 __all__ = ["Subagent", "SubagentSettings"]
@@ -107,12 +109,12 @@ class Subagent:
         return StrategyAnswer(text=answer)
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
-        """Fold what is closed, if it is worth it; show again the results that a compaction has taken."""
-        if any(exchange.open for exchange in view.exchanges()):
-            return Plan()
+        """Fold what is closed, if it is worth it; show again the results and open tasks that a compaction has taken."""
         branches = Branches.load(state)
+        if not branches.started or any(exchange.open for exchange in view.exchanges()):
+            return Plan()
         edits = [edit for branch in branches.waiting for edit in _fold(view, branch)]
-        if edits and _freed(view, edits) < least_freed(budget):
+        if edits and freed_by(edits, view) < least_freed(budget):
             edits = []
         else:
             # Where there is nothing to fold, a compaction has taken all of what waits.
@@ -121,9 +123,12 @@ class Subagent:
         return Plan(edits=edits or self._recalled(view, budget, branches))
 
     def _recalled(self, view: View, budget: Budget, branches: Branches) -> Sequence[Edit]:
-        """Return the edit that shows the results that were folded and are no longer in view."""
-        lost = [branch for branch in branches.folded[-self._settings.recall :] if not is_shown(view, branch.result)]
-        return recite(view, budget, "\n".join(branch.line for branch in lost)) if lost else ()
+        """Return the edit that shows results of folded branches, and what open ones are for, where they were lost."""
+        lost = [
+            branch.line for branch in branches.folded[-self._settings.recall :] if not is_shown(view, branch.result)
+        ]
+        lost += [branch.answer for branch in branches.open if not is_shown(view, branch.answer)]
+        return recite(view, budget, "\n".join(lost)) if lost else ()
 
     def _open(self, call: ToolCall, view: View, branches: Branches) -> str:
         task, exchange = " ".join(required_text(call, "task").split()), newest_exchange(view)
@@ -159,23 +164,24 @@ def _closed_at(branches: Branches, exchange: int) -> bool:
 
 
 def _fold(view: View, branch: Branch) -> Iterator[Edit]:
-    """Return the edits that fold a branch, none where nothing of it is in view but the call that opened it."""
-    inside = _inside(view, branch)
-    if not inside:
+    """Return the edits that fold a branch, none where nothing of it is in view but what says that it is open."""
+    ids = tuple(entry.id for entry in _inside(view, branch))
+    if not ids:
         return
-    ids = tuple(entry.id for entry in inside)
-    opening = next((e for e in view.entries if _answers_opening(e, branch)), None)
-    if opening is None:
+    told = [each for each in view.entries if _tells_of(each, branch) and each.id not in ids]
+    if not told:
         yield Summarise(ids=ids, text=branch.line)
         return
     yield Drop(ids=ids)
-    content = opening.message.content.replace(branch.answer, branch.line)
-    yield Replace(id=opening.id, content=content, reason="folded")
+    for entry in told:
+        now = branch.line if entry is told[0] else f"Branch {branch.number} is closed."
+        content = entry.message.content.replace(branch.answer, now)
+        yield Replace(id=entry.id, content=content, reason="folded")
 
 
-def _answers_opening(entry: LogEntry, branch: Branch) -> bool:
-    plain = not entry.sampled and not entry.pinned
-    return plain and entry.exchange == branch.opened and branch.answer in entry.message.content
+def _tells_of(entry: LogEntry, branch: Branch) -> bool:
+    """Return whether the entry says that the branch is open: the answer to the opening call, or a recital of it."""
+    return not entry.sampled and not entry.pinned and branch.answer in entry.message.content
 
 
 def _inside(view: View, branch: Branch) -> list[LogEntry]:
@@ -186,7 +192,9 @@ def _inside(view: View, branch: Branch) -> list[LogEntry]:
         number = exchange.entries[0].exchange or 0
         reply = exchange.entries[0]
         also_calls = number == last and len(reply.calls) > 1
-        fixed = exchange.open or any(entry.pinned for entry in exchange.entries)
+        # Nobody has seen a late answer yet; the one that closes the branch says nothing that the result does not.
+        late = has_unseen(exchange) and number != last
+        fixed = exchange.open or late or any(entry.pinned for entry in exchange.entries)
         if branch.opened < number <= last and not also_calls and not fixed:
             going.update(exchange.ids)
     places = {entry.exchange: index for index, entry in enumerate(view.entries) if entry.exchange is not None}
@@ -194,16 +202,3 @@ def _inside(view: View, branch: Branch) -> list[LogEntry]:
     if start is not None and end is not None:
         going.update(e.id for e in view.entries[start:end] if e.summary and not e.pinned)
     return [entry for entry in view.entries if entry.id in going]
-
-
-def _freed(view: View, edits: Sequence[Edit]) -> int:
-    count = counter(view)
-    entries = {entry.id: entry for entry in view.entries}
-    gone = {entry_id for edit in edits if isinstance(edit, Drop | Summarise) for entry_id in edit.ids}
-    freed = sum(entries[entry_id].tokens for entry_id in gone)
-    for edit in edits:
-        if isinstance(edit, Replace):
-            freed -= count(edit.content) - count(entries[edit.id].message.content)
-        elif isinstance(edit, Summarise):
-            freed -= count(edit.text)
-    return freed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tumbler.contracts.context import LogEntry, StrategyIO, StrategyReply
 from tumbler.contracts.values import Message
-from tumbler.errors import ContextOverflowError, TumblerError
+from tumbler.errors import ContextOverflowError, InferenceError
 from tumbler_agents.context.clipping import clip, level
 
 __all__ = ["INSTRUCTIONS", "Summariser"]
@@ -50,7 +50,7 @@ class Summariser:
     trainable: bool
 
     async def summarise(self, entries: Sequence[LogEntry], tokens: int) -> StrategyReply | None:
-        """Return a summary of at most `tokens` tokens; None where none can be had.
+        """Return a summary of at most `tokens` tokens; None where nobody can be asked, or nothing is said.
 
         Failures of the infrastructure are raised, as they are for any other call of the model.
         """
@@ -60,7 +60,7 @@ class Summariser:
                 return await self._in_pieces(entries, tokens, room)
             except ContextOverflowError:
                 room //= 2
-            except TumblerError as error:
+            except InferenceError as error:
                 if error.infra:
                     raise
                 return None

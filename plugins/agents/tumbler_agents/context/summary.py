@@ -1,35 +1,26 @@
 """The context strategy `summary`: the policy sums up the middle of its conversation; knows no other strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from random import Random
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tumbler.config import Settings
-from tumbler.contracts.context import (
-    Budget,
-    Edit,
-    Plan,
-    Replace,
-    State,
-    StrategyCaps,
-    Trigger,
-    View,
-)
+from tumbler.contracts.context import Budget, Edit, LogEntry, Plan, State, StrategyCaps, Trigger, View
 from tumbler.contracts.environment import Task
-from tumbler_agents.context.leaving_out import SHORTEST, LeavingOut, overhead
+from tumbler_agents.context.fitting import fit_new
+from tumbler_agents.context.leaving_out import SHORTEST, LeavingOut, words_around
+from tumbler_agents.context.measuring import overhead, tokens_of
 from tumbler_agents.context.middle import choose_middle
-from tumbler_agents.context.newest import fit_newest, newest_fits, shorten_newest
 from tumbler_agents.context.reciting import newest_exchange
+from tumbler_agents.context.remembered import read_count, read_share
 from tumbler_agents.context.shares import ShareOrRange, draw_share
 from tumbler_agents.context.summariser import INSTRUCTIONS, Summariser
+from tumbler_agents.context.worth import MOST_IN_A_ROW, is_full
 
 __all__ = ["SummarySettings", "SummaryStrategy"]
-
-
-_MOST_IN_A_ROW: Final = 2
-"""Rewrites on consecutive prompts, after which the pipeline refuses another."""
 
 
 class SummarySettings(Settings):
@@ -58,7 +49,9 @@ class SummarySettings(Settings):
 
 
 class SummaryStrategy:
-    """Shows a summary in place of what is older than the last exchanges. Pinned entries stay, open exchanges too.
+    """Shows a summary in place of what is older than the last exchanges. Pinned entries and open exchanges stay.
+
+    What no prompt has held stays, too, and is cut where it is too long for the window.
 
     It acts on its threshold, on an overflow and on request. Where no summary can be had, or it would be longer than
     what it stands for, a note stands there instead, beside the earlier summary.
@@ -79,42 +72,59 @@ class SummaryStrategy:
 
     def threshold(self, state: State) -> float:
         """Return the share that was drawn."""
-        share = state["threshold"]
-        return share if isinstance(share, float) else 1.0
+        return read_share(state, "threshold")
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Sum up the middle, unless a turn has merely ended."""
+        return await self.sum_up(view, budget, state, why, {})
+
+    async def sum_up(
+        self, view: View, budget: Budget, state: State, why: Trigger, originals: Mapping[int, LogEntry]
+    ) -> Plan:
+        """Sum up the middle; the model reads `originals` in place of entries that are shown otherwise by now."""
         if why == "turn_end":
             return Plan()
-        turn, (last, in_a_row) = newest_exchange(view), _rewritten(state)
-        follows = turn <= last + 1
-        # A third rewrite in a row is refused: a summary at every prompt would be paid for in vain.
-        if follows and why == "threshold":
+        full, turn = is_full(budget), newest_exchange(view)
+        follows, in_a_row = turn <= read_count(state, "last") + 1, read_count(state, "in_a_row")
+        # A summary at every prompt would be paid for in vain: the pipeline refuses a third one in a row.
+        if follows and not full and (why == "threshold" or in_a_row >= MOST_IN_A_ROW):
             return Plan()
-        if follows and in_a_row >= _MOST_IN_A_ROW and (clips := fit_newest(view, budget)):
-            return Plan(edits=clips)
-        aim = int(self.threshold(state) * budget.limit)
-        leaving = self._choose(view, budget, aim, forced=why == "overflow")
-        size = min(self._settings.max_tokens, aim // 4, leaving.room)
+        most = min(self._settings.max_tokens, self._aim(budget, state) // 4)
+        leaving = self._choose(view, budget, self._aim(budget, state), most)
+        size = min(most, leaving.room)
         worth = leaving.fresh and size >= SHORTEST
-        if not worth and why != "overflow":
+        if not worth and not full:
             return Plan()
-        summary = await self._summary(view, budget, leaving, size) if worth else None
+        summary = await self._summary(view, budget, leaving, size, originals) if worth else None
         edits = leaving.noted() if summary is None else summary
-        if edits:
+        if leaving.gone:
             state.update(last=turn, in_a_row=in_a_row + 1 if follows else 1)
         return Plan(edits=edits)
 
-    def _choose(self, view: View, budget: Budget, aim: int, *, forced: bool) -> LeavingOut:
-        """Choose what to leave out, so that what stays takes about half of `aim`."""
-        room = aim // 2 - overhead(view, budget)
-        spare = newest_fits(view, budget, SHORTEST * 2)
-        clips: Sequence[Replace] = () if spare or not forced else shorten_newest(view, room)
-        first, last = self._settings.keep_first, self._settings.keep_last
-        gone = choose_middle(view, keep_first=first, keep_last=last, room=room, spare=spare or bool(clips))
-        return LeavingOut.of(view, budget, gone, clips)
+    def _aim(self, budget: Budget, state: State) -> int:
+        return int(self.threshold(state) * budget.limit)
 
-    async def _summary(self, view: View, budget: Budget, leaving: LeavingOut, size: int) -> tuple[Edit, ...] | None:
+    def _choose(self, view: View, budget: Budget, aim: int, most: int) -> LeavingOut:
+        """Choose what to leave out, so that what stays takes about half of `aim`, and a summary at most `most`.
+
+        Where that cannot fit with all that is new, first the new is cut, then the summary, and at last the new may go.
+        """
+        settings, room = self._settings, aim // 2 - overhead(view, budget)
+        choose = partial(choose_middle, view, keep_first=settings.keep_first, keep_last=settings.keep_last, room=room)
+        gone = choose(spare=True)
+        if not is_full(budget):
+            return LeavingOut.of(view, budget, gone)
+        for summary in (words_around(view) + most, words_around(view) + SHORTEST, 0):
+            # What takes less than its summary stays.
+            leaving = gone if tokens_of(gone) > summary else ()
+            over = budget.used - budget.limit - tokens_of(leaving) + (summary if leaving else 0)
+            if (clips := fit_new(view, over)) is not None:
+                return LeavingOut.of(view, budget, leaving, clips)
+        return LeavingOut.of(view, budget, choose(spare=False))
+
+    async def _summary(
+        self, view: View, budget: Budget, leaving: LeavingOut, size: int, originals: Mapping[int, LogEntry]
+    ) -> tuple[Edit, ...] | None:
         """Return the edits that show a summary of at most `size` tokens; None where none can be had."""
         settings = self._settings
         if view.io is None:
@@ -127,10 +137,5 @@ class SummaryStrategy:
             calls=settings.calls,
             trainable=settings.trainable,
         )
-        reply = await summariser.summarise(leaving.gone, size)
+        reply = await summariser.summarise([originals.get(entry.id, entry) for entry in leaving.gone], size)
         return None if reply is None else leaving.summarised(reply)
-
-
-def _rewritten(state: State) -> tuple[int, int]:
-    """Return at which exchange the last summary was made, and how many on consecutive prompts."""
-    return int(str(state["last"])), int(str(state["in_a_row"]))

@@ -11,7 +11,8 @@ from tumbler.contracts.context import Budget, Plan, State, StrategyAnswer, Strat
 from tumbler.contracts.environment import Task
 from tumbler.contracts.values import JSON, JSONObject, ToolCall, ToolSpec
 from tumbler_agents.context.calling import MalformedCall, ToolName, refused, required_text
-from tumbler_agents.context.reciting import counter, is_shown, newest_exchange, recite
+from tumbler_agents.context.measuring import counter
+from tumbler_agents.context.reciting import is_shown, newest_exchange, recite
 
 __all__ = ["Todo", "TodoSettings"]
 

@@ -8,7 +8,8 @@ from tumbler.config import Settings
 from tumbler.contracts.context import Budget, Plan, Replace, State, StrategyCaps, Trigger, View
 from tumbler.contracts.environment import Task
 from tumbler_agents.context.excerpt import excerpt
-from tumbler_agents.context.observations import arrivals
+from tumbler_agents.context.measuring import counter
+from tumbler_agents.context.observations import long_arrivals
 
 __all__ = ["TruncateOutput", "TruncateOutputSettings"]
 
@@ -41,15 +42,13 @@ class TruncateOutput:
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Cut what has just arrived and is too long."""
-        if view.io is None:
-            return Plan()
-        count, settings = view.io.count, self._settings
-        edits: list[Replace] = []
-        for entry in arrivals(view):
-            text = entry.message.content
-            if entry.tokens <= settings.max_tokens or count(text) <= settings.max_tokens:
-                continue
-            shown = excerpt(text, settings.max_tokens, head_share=settings.head_share, count=count)
-            if shown is not None:
-                edits.append(Replace(id=entry.id, content=shown, reason="long output"))
-        return Plan(edits=edits)
+        settings, count = self._settings, counter(view)
+        cut = {
+            entry.id: excerpt(entry.message.content, settings.max_tokens, head_share=settings.head_share, count=count)
+            for _, entry in long_arrivals(view, settings.max_tokens)
+        }
+        return Plan(
+            edits=[
+                Replace(id=each, content=text, reason="long output") for each, text in cut.items() if text is not None
+            ]
+        )

@@ -7,21 +7,12 @@ from typing import Final
 from pydantic import NonNegativeInt, PositiveInt
 
 from tumbler.config import Settings
-from tumbler.contracts.context import (
-    Budget,
-    Drop,
-    Exchange,
-    Plan,
-    State,
-    StrategyCaps,
-    Trigger,
-    View,
-)
+from tumbler.contracts.context import Budget, Exchange, Plan, State, StrategyCaps, Trigger, View
 from tumbler.contracts.environment import Task
-from tumbler_agents.context.cutting import MOST_IN_A_ROW, Cut, make_room, may_go
+from tumbler_agents.context.cutting import Cut, settle
 from tumbler_agents.context.remembered import read_count, read_share
 from tumbler_agents.context.shares import ShareOrRange, draw_share
-from tumbler_agents.context.worth import least_freed
+from tumbler_agents.context.worth import is_due, least_freed
 
 __all__ = ["Window", "WindowSettings"]
 
@@ -46,8 +37,9 @@ class WindowSettings(Settings):
 class Window:
     """Drops whole exchanges and leaves a short note of how many; it bounds every conversation.
 
-    Where the kept ones are too long themselves, fewer stay; at last the newest output and what users said in between
-    are shortened. Pinned messages and exchanges with unanswered calls always stay.
+    Where the kept ones are too long themselves, fewer stay; at last new outputs and what users said in between are
+    shortened. Pinned messages and exchanges with unanswered calls always stay, and so does an answer that no prompt
+    has held, wherever its call was made, as long as there is room for it.
     """
 
     def __init__(self, settings: WindowSettings) -> None:
@@ -69,21 +61,15 @@ class Window:
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Cut where the threshold is passed or somebody asks for it."""
-        due = budget.used >= self.threshold(state) * budget.limit or why in ("tool_request", "user_request")
         in_a_row, state["in_a_row"] = read_count(state, "in_a_row"), 0
-        if not due:
+        if not is_due(budget, why, self.threshold(state), in_a_row):
             return Plan()
         first, middle, last = self._split(view)
-        if view.io is None:
-            ids = tuple(entry_id for exchange in middle if may_go(exchange) for entry_id in exchange.ids)
-            return Plan(edits=[Drop(ids=ids)] if ids else [])
-        cut = Cut(view, view.io, budget.used)
+        cut = Cut(view, budget.used)
         cut.drop(middle)
         cut.shed(last[:-1], min(int(_AFTER * self.threshold(state) * budget.limit), budget.used - least_freed(budget)))
         cut.shed(reversed(first), budget.limit)
-        cut = make_room(cut, view, budget, view.io, tired=in_a_row >= MOST_IN_A_ROW)
-        state["in_a_row"] = in_a_row + 1 if cut.rewrites else 0
-        return Plan(edits=cut.edits(budget.limit))
+        return settle(cut, budget, state, in_a_row)
 
     def _split(self, view: View) -> tuple[Sequence[Exchange], Sequence[Exchange], Sequence[Exchange]]:
         """Return the first exchanges, those of the middle, and the newest ones."""
