@@ -81,6 +81,8 @@ class LogEntry:
     """Whether a prompt has held it, as it stands."""
     summary: bool = False
     """Whether it stands for entries that are left out."""
+    original: str = ""
+    """What it said before an edit that left it readable put other content in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ class Replace:
     id: int
     content: str
     reason: str
+    readable: bool = False
+    """Whether strategies may still read what the entry said, as its `original`: a summary is then made of that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import pytest
 from tests.agents.context.talking import Summaries, Talk
 
 from tumbler.errors import InferenceError
+from tumbler_agents.context.mask_observations import MaskObservations, MaskObservationsSettings
 from tumbler_agents.context.mask_then_summary import MaskThenSummary, MaskThenSummarySettings
 from tumbler_agents.context.summary import SummarySettings, SummaryStrategy
 
@@ -66,13 +67,15 @@ async def test_a_summary_is_made_of_what_was_masked_and_not_of_its_placeholders(
     assert "[old output" not in read
 
 
-async def test_no_more_outputs_are_kept_than_the_prompts_for_one_summary_can_hold() -> None:
-    # Replies that are no longer than a placeholder: masking always suffices, and outputs pile up.
-    talk = Talk(strategy(calls=1, threshold=0.9), context=6000)
-    for number in range(60):
+async def test_a_summary_behind_a_mask_of_its_own_is_made_of_what_was_masked() -> None:
+    masking = MaskObservations(MaskObservationsSettings(keep=2, poll=1))
+    talk = Talk(masking, SummaryStrategy(SummarySettings(instructions="Sum up.", keep_last=2)))
+    for number in range(30):
         await talk.prompt()
-        talk.turn("", f"output {number} " + "x" * 2000)
-    assert len(str(talk.state["masked"])) < 8000
+        talk.turn("thinking " * 20, f"output {number} " + "x" * 250)
+    read = "".join(talk.model.prompts)
+    assert "output 0 xxx" in read
+    assert "[old output" not in read
 
 
 async def test_an_output_that_the_agent_wrote_like_a_placeholder_is_read_as_it_is() -> None:

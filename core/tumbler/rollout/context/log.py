@@ -117,7 +117,9 @@ class Log:
         if entry.id != edit.id:
             return entry
         message = Message(role=entry.message.role, content=edit.content)
-        return replace(entry, message=message, tokens=self._count(message), sampled=False, shown=False)
+        original = entry.original or (entry.message.content if edit.readable else "")
+        shown = replace(entry, message=message, tokens=self._count(message), sampled=False, shown=False)
+        return replace(shown, original=original)
 
     def _summarise(self, edit: Summarise) -> None:
         message = Message(role="user", content=edit.text)

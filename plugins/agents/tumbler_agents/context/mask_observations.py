@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import dropwhile
 from random import Random
-from typing import Final
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -19,9 +18,7 @@ from tumbler_agents.context.observations import calls_answered, is_observation
 from tumbler_agents.context.remembered import read_count
 from tumbler_agents.context.worth import is_full, least_freed
 
-__all__ = ["MaskObservations", "MaskObservationsSettings", "is_masked"]
-
-_PLACEHOLDER: Final = re.compile(r"\[old output(?: of [^\n]{1,64})? left out: \d+ tokens\]")
+__all__ = ["MaskObservations", "MaskObservationsSettings"]
 
 
 class MaskObservationsSettings(Settings):
@@ -84,7 +81,9 @@ class MaskObservations:
             return Plan()
         return Plan(
             edits=[
-                Replace(id=each.entry.id, content=each.text, reason="old output") for each in masks if each.saved > 0
+                Replace(id=each.entry.id, content=each.text, reason="old output", readable=True)
+                for each in masks
+                if each.saved > 0
             ]
         )
 
@@ -106,7 +105,7 @@ class MaskObservations:
 
     def _may_be_masked(self, entry: LogEntry, tools: Mapping[str, str], count: Count) -> bool:
         """Return whether it is a whole output, of a tool not known to be excluded, that a placeholder would shorten."""
-        whole = is_observation(entry) and not is_masked(entry) and not self._excluded(_tool(entry, tools))
+        whole = is_observation(entry) and not entry.original and not self._excluded(_tool(entry, tools))
         return whole and _mask(entry, "", count).saved > 0
 
     def _enough(self, masks: Sequence[_Mask], budget: Budget) -> bool:
@@ -115,11 +114,6 @@ class MaskObservations:
 
     def _excluded(self, tool: str | None) -> bool:
         return tool is not None and any(fnmatchcase(tool, pattern) for pattern in self._settings.exclude)
-
-
-def is_masked(entry: LogEntry) -> bool:
-    """Return whether a placeholder is all that is shown of the entry."""
-    return _PLACEHOLDER.fullmatch(split_frame(entry.message.content)[1]) is not None
 
 
 def _tools(state: State) -> dict[str, str]:

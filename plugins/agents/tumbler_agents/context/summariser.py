@@ -95,7 +95,7 @@ def _pieces(
     entries: Sequence[LogEntry], space: int, summary: int, calls: int, count: Callable[[str], int]
 ) -> Iterator[str]:
     """Return the entries as texts that fit into prompts, with room for the summary of what came before."""
-    texts = [f"{_heading(_speaker(entry))}{entry.message.content}\n" for entry in entries]
+    texts = [f"{_heading(_speaker(entry))}{entry.original or entry.message.content}\n" for entry in entries]
     sizes = [count(text) for text in texts]
     if sum(sizes) <= space or calls == 1:
         yield "".join(_cut(entries, texts, sizes, space, space, count))

@@ -1,6 +1,5 @@
 """The context strategy `summary`: the policy sums up the middle of its conversation; knows no other strategy."""
 
-from collections.abc import Mapping
 from functools import partial
 from random import Random
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tumbler.config import Settings
-from tumbler.contracts.context import Budget, Edit, LogEntry, Plan, State, StrategyCaps, Trigger, View
+from tumbler.contracts.context import Budget, Edit, Plan, State, StrategyCaps, Trigger, View
 from tumbler.contracts.environment import Task
 from tumbler_agents.context.fitting import fit_new
 from tumbler_agents.context.leaving_out import SHORTEST, LeavingOut, words_around
@@ -76,12 +75,6 @@ class SummaryStrategy:
 
     async def plan(self, view: View, budget: Budget, state: State, why: Trigger) -> Plan:
         """Sum up the middle, unless a turn has merely ended."""
-        return await self.sum_up(view, budget, state, why, {})
-
-    async def sum_up(
-        self, view: View, budget: Budget, state: State, why: Trigger, originals: Mapping[int, LogEntry]
-    ) -> Plan:
-        """Sum up the middle; the model reads `originals` in place of entries that are shown otherwise by now."""
         if why == "turn_end":
             return Plan()
         full, turn = is_full(budget), newest_exchange(view)
@@ -95,7 +88,7 @@ class SummaryStrategy:
         worth = leaving.fresh and size >= SHORTEST
         if not worth and not full:
             return Plan()
-        summary = await self._summary(view, budget, leaving, size, originals) if worth else None
+        summary = await self._summary(view, budget, leaving, size) if worth else None
         edits = leaving.noted() if summary is None else summary
         if leaving.gone:
             state.update(last=turn, in_a_row=in_a_row + 1 if follows else 1)
@@ -122,9 +115,7 @@ class SummaryStrategy:
                 return LeavingOut.of(view, budget, leaving, clips)
         return LeavingOut.of(view, budget, choose(spare=False))
 
-    async def _summary(
-        self, view: View, budget: Budget, leaving: LeavingOut, size: int, originals: Mapping[int, LogEntry]
-    ) -> tuple[Edit, ...] | None:
+    async def _summary(self, view: View, budget: Budget, leaving: LeavingOut, size: int) -> tuple[Edit, ...] | None:
         """Return the edits that show a summary of at most `size` tokens; None where none can be had."""
         settings = self._settings
         if view.io is None:
@@ -137,5 +128,5 @@ class SummaryStrategy:
             calls=settings.calls,
             trainable=settings.trainable,
         )
-        reply = await summariser.summarise([originals.get(entry.id, entry) for entry in leaving.gone], size)
+        reply = await summariser.summarise(leaving.gone, size)
         return None if reply is None else leaving.summarised(reply)

@@ -35,6 +35,7 @@ class SavedEntry(Settings):
     tool: str = ""
     shown: bool = False
     summary: bool = False
+    original: str = ""
 
     @classmethod
     def of(cls, entry: LogEntry) -> "SavedEntry":
@@ -52,6 +53,7 @@ class SavedEntry(Settings):
             tool=entry.tool,
             shown=entry.shown,
             summary=entry.summary,
+            original=entry.original,
         )
 
     def entry(self) -> LogEntry:
@@ -68,6 +70,7 @@ class SavedEntry(Settings):
             tool=self.tool,
             shown=self.shown,
             summary=self.summary,
+            original=self.original,
         )
 
 

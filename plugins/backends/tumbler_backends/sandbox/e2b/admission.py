@@ -39,7 +39,10 @@ def require_enforceable(spec: SandboxSpec, settings: E2bSettings) -> None:
         if getattr(spec.resources, field.name) is not None:
             problems.append(f"{field.name} is the template's: build a template with that limit, and name it as image")
     if spec.mounts:
-        problems.append("mounts of this machine do not exist there: use files, write or write_stream")
+        problems.append(
+            "mounts of this machine do not exist there: use files, write or write_stream, or a template that holds "
+            "them (for the packages of an agent that is a program: packages.in_image = true)"
+        )
     if not spec.workdir.startswith("/"):
         problems.append(f"workdir {spec.workdir!r} is not absolute")
     if spec.image is not None and spec.template is not None:

@@ -66,7 +66,10 @@ def _resource_problems(spec: SandboxSpec) -> list[str]:
 def _place_problems(spec: SandboxSpec) -> list[str]:
     problems = []
     if spec.mounts:
-        problems.append("mounts of this machine's folders are not possible on Modal; write the files instead")
+        problems.append(
+            "mounts of this machine's folders are not possible on Modal: write the files, or take an image that holds "
+            "them (for the packages of an agent that is a program: packages.in_image = true)"
+        )
     if spec.image is not None and spec.image.startswith(("/", ".")):
         problems.append(f"image {spec.image!r} is a path; Modal takes image names of a registry")
     if spec.image is not None and spec.template is not None:
