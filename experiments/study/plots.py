@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import matplotlib
 import numpy as np
@@ -22,6 +23,9 @@ _MARKERS = "osD^vPX*<>"
 _RESAMPLES = 2000
 _APART = 0.008
 _BAND = 0.08
+_WINDOWS = 48
+_BETWEEN = 8
+_Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"
 
 
 def plot_conditions(
@@ -67,13 +71,13 @@ def plot_curves(
             chosen = [each for each in outcomes if each.cell.arm == arm and not each.error]
             if not chosen:
                 continue
-            steps = min(len(each.steps) for each in chosen)
-            curves = np.array([each.curve(metric)[:steps] for each in chosen])
-            tokens = np.array([each.sampled_tokens[:steps] for each in chosen]).mean(axis=0)
+            edges = np.linspace(0, min(each.sampled_tokens[-1] for each in chosen), _WINDOWS + 1)
+            curves = np.array([_over_tokens(each.curve(metric), each.sampled_tokens, edges) for each in chosen])
+            tokens = (edges[1:] + edges[:-1]) / 2
             intervals = [_interval(column) for column in curves.T]
             (line,) = axes.plot(tokens, [each[0] for each in intervals], label=arm, lw=1.2)
             line.set_marker(_MARKERS[number % len(_MARKERS)])
-            line.set_markevery(max(1, steps // 6))
+            line.set_markevery((number % _BETWEEN, _BETWEEN))
             axes.fill_between(
                 tokens, [each[1] for each in intervals], [each[2] for each in intervals], alpha=_BAND, lw=0
             )
@@ -81,7 +85,19 @@ def plot_curves(
             axes.set_yscale("log")
 
 
-def _interval(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float, float]:
+def _over_tokens(values: Sequence[float], tokens: Sequence[float], edges: _Array) -> _Array:
+    """Return the mean of the steps' values in each window of tokens; steps differ in how many they sample."""
+    ends = np.array([0.0, *tokens])
+    known = np.isfinite(values)
+    widths = np.diff(ends) * known
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0) * widths)])
+    weights = np.concatenate([[0.0], np.cumsum(widths)])
+    weight = np.diff(np.interp(edges, ends, weights))
+    total = np.diff(np.interp(edges, ends, sums))
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
+def _interval(values: _Array) -> tuple[float, float, float]:
     known = [float(value) for value in values if math.isfinite(value)]
     if not known:
         return math.nan, math.nan, math.nan
