@@ -79,6 +79,8 @@ class ChatReply:
     """The chunk's index in the trajectory where the reply was recorded."""
     sampled: Sampled | None = None
     """The reply's tokens where they are known."""
+    stop_sequence: str | None = None
+    """The stop sequence that the message was cut at, where that is known."""
 
 
 @runtime_checkable

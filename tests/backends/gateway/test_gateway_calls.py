@@ -240,6 +240,12 @@ async def test_the_reply_is_bounded_by_the_session_and_the_client(bench, asked, 
     assert policy.asked[0].options["max_tokens"] == given
 
 
+async def test_a_temperature_next_to_nothing_is_greedy_and_cannot_make_the_engine_fail(bench):
+    policy = Policy()
+    await (await bench.open(policy)).say("Hi", temperature=1e-300)
+    assert [each.options["temperature"] for each in policy.asked] == [0.0]
+
+
 async def test_a_temperature_is_passed_on_unless_the_settings_forbid_it(bench):
     policy = Policy()
     await (await bench.open(policy)).say("Hi", temperature=0.25)

@@ -1,6 +1,8 @@
 """The SDKs of OpenAI and Anthropic against a real gateway: replies, streams, tools, errors, retries."""
 
 import asyncio
+import itertools
+import threading
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -10,7 +12,9 @@ import openai
 import pytest
 from tests.backends.gateway.conftest import CALL, Policy, running
 
+from tumbler.contracts.gateway import GatewaySession
 from tumbler.errors import ContextOverflowError, InferenceError
+from tumbler.testing.fakes import CharacterTokenizer
 
 SCHEMA = {"type": "object", "properties": {"at": {"type": "number"}}}
 RAW = f"<think>\nhm\n</think>\n\n I look. \n{CALL}"
@@ -118,6 +122,25 @@ async def test_a_conversation_over_messages(world, streamed):
     assert world.policy.asked[-1].options["cause"] is None
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_stop_sequence_that_ended_a_message_is_told(world, streamed):
+    world.policy.speak = lambda messages: "Thought. Observation: made up"
+    asked = {
+        "model": "m",
+        "max_tokens": 50,
+        "stop_sequences": ["up", "Observation:"],
+        "messages": [{"role": "user", "content": "Go."}],
+    }
+    if streamed:
+        async with world.anthropic.messages.stream(**asked) as stream:
+            answer = await stream.get_final_message()
+    else:
+        answer = await world.anthropic.messages.create(**asked)
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "Observation:")
+    whole = await world.anthropic.messages.create(**(asked | {"stop_sequences": ["nowhere"]}))
+    assert (whole.stop_reason, whole.stop_sequence) == ("end_turn", None)
+
+
 async def test_tokens_are_counted(world):
     said = [{"role": "user", "content": "Go."}]
     count = await world.anthropic.messages.count_tokens(model="m", messages=said)
@@ -182,3 +205,33 @@ async def test_wrong_secrets_are_authentication_errors_of_the_sdks(world):
         await world.anthropic.with_options(api_key="wrong").messages.create(
             model="m", max_tokens=5, messages=[{"role": "user", "content": "Go."}]
         )
+
+
+class Strict(CharacterTokenizer):
+    """A tokenizer whose template takes no two messages of the user in a row, and which knows who uses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+
+    def encode(self, text: str) -> list[int]:
+        self.threads.add(threading.get_ident())
+        return super().encode(text)
+
+    def render(self, messages, *, add_generation_prompt: bool) -> str:
+        roles = [message.role for message in messages]
+        if any(pair == ("user", "user") for pair in itertools.pairwise(roles)):
+            raise ValueError("roles must alternate")
+        return super().render(messages, add_generation_prompt=add_generation_prompt)
+
+
+async def test_tokens_are_counted_where_a_template_takes_no_two_messages_of_the_user(world):
+    tokenizer = Strict()
+    session = GatewaySession(name="strict", model=world.policy, tokenizer=tokenizer, max_tokens=64)
+    endpoint = await world.bench.gateway.open(session)
+    said = [{"role": "user", "content": "Go."}, {"role": "user", "content": "word " * 10_000}]
+    client = world.anthropic.with_options(api_key=endpoint.secret)
+    count = await client.messages.count_tokens(model="m", messages=said)
+    assert count.input_tokens == len("user\nGo.\n\x03assistant\n") + 50_000
+    # A tokenizer holds settings of the text that it is at, and the run's prompts are made with the same one.
+    assert tokenizer.threads == {threading.get_ident()}

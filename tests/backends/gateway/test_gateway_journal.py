@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.backends.gateway.conftest import CALL, TOOL, Policy, running
+from tests.backends.gateway.conftest import CALL, TOOL, Policy, chat_body, running
 
 from tumbler.errors import ContextOverflowError, RunFolderError
 from tumbler_backends.gateway.gateway import HttpGateway
@@ -156,3 +156,14 @@ async def test_a_call_that_was_not_written_whole_is_none(recorded):
     path.write_text(path.read_text() + '{"session": "third", "numb')
     async with running(replay=path) as bench:
         assert (await (await bench.open(Policy(), name="second")).say("Hello."))["content"] == "other"
+
+
+async def test_a_replay_tells_the_stop_sequence_that_ended_a_message(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    body = {**chat_body("Go."), "max_tokens": 50, "stop_sequences": ["Observation:"]}
+    answers = []
+    for settings in ({"record": path}, {"replay": path}):
+        async with running(**settings) as bench:
+            client = await bench.open(Policy(lambda messages: "Thought. Observation: made up"))
+            answers.append((await client.post("/v1/messages", body)).json())
+    assert [answer["stop_sequence"] for answer in answers] == ["Observation:"] * 2

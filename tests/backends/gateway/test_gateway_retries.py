@@ -6,6 +6,8 @@ import pytest
 from tests.backends.gateway.conftest import Policy, running, until
 
 from tumbler.errors import InferenceError
+from tumbler_backends.gateway.flights import Flight, Flights, Sent
+from tumbler_backends.gateway.wire.format import ReplyHead
 
 
 def counting() -> Policy:
@@ -191,3 +193,58 @@ async def test_a_senseless_count_is_no_retry(bench, count):
     headers = {"x-stainless-retry-count": count.encode()}
     response = await client.http.post("/v1/chat/completions", json=BODY, headers=headers)
     assert content(response) == "reply 0"
+
+
+class Lingering(Policy):
+    """A policy that takes until `end` to be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = asyncio.Event()
+        self.told = asyncio.Event()
+
+    async def generate(self, messages, **options):
+        try:
+            return await super().generate(messages, **options)
+        except asyncio.CancelledError:
+            self.told.set()
+            await self.end.wait()
+            raise
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ({"idempotency_key": "k"}, {"idempotency_key": "k"}),
+        ({"x_stainless_retry_count": "0"}, {"x_stainless_retry_count": "1"}),
+    ],
+)
+async def test_a_retry_of_a_call_that_is_just_being_cancelled_is_a_call_of_its_own(first, again):
+    async with running(retry_grace=0.05) as bench:
+        policy = Lingering()
+        policy.gate.clear()
+        client = await bench.open(policy)
+        await leave(client, policy, **first)
+        await asyncio.wait_for(policy.told.wait(), 10)
+        policy.gate.set()
+        response = await client.post("/v1/chat/completions", BODY, **again)
+        policy.end.set()
+        assert content(response) == "fine"
+        assert policy.begun == 2
+
+
+async def test_a_client_that_comes_back_gets_the_whole_grace_when_it_leaves_again():
+    flights = Flights(grace=60, remembered=4)
+    sent = Sent(path="/", digest=b"", key="k")
+    flight = Flight(sent, ReplyHead(id="", model="", created=0))
+    flight.start(lambda on_text: asyncio.Event().wait())
+    flights.add(flight)
+    flights.leave(flight, delivered=False, resumable=True)
+    first = flight.grace
+    assert flights.join(sent) is flight
+    assert first.cancelled()
+    flights.leave(flight, delivered=False, resumable=True)
+    second = flight.grace
+    assert not second.cancelled()
+    await flights.cancel(10)
+    assert second.cancelled()

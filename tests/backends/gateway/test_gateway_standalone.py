@@ -15,7 +15,7 @@ from tests.backends.gateway.conftest import chat_body
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply
 from tumbler.contracts.inference import Sampling
 from tumbler.dialects import dialect
-from tumbler.errors import RunFolderError
+from tumbler.errors import InferenceError, RunFolderError
 from tumbler.testing.fakes import CharacterTokenizer, ScriptedInference
 from tumbler.trajectory import trajectory_from_json, verify_trajectory
 from tumbler_backends.gateway.gateway import HttpGateway
@@ -186,3 +186,31 @@ async def test_a_signal_ends_the_service_in_order(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(task, 10)
     assert (tmp_path / "s.jsonl").exists()
+
+
+async def test_a_session_is_not_kept_in_a_file_that_an_open_one_will_write(tmp_path):
+    asked = SessionRequest(name="s.calls")
+    async with (
+        serving(policy_sessions(), tmp_path, asked) as (endpoints, _),
+        client(endpoints["s.calls"].url, ADMIN) as admin,
+    ):
+        refused = await admin.post("/sessions", json={"name": "s"})
+        assert (refused.status_code, "choose another name" in refused.text) == (409, True)
+
+
+async def test_sessions_are_kept_whatever_befalls_another(tmp_path):
+    class Unreleasing(ScriptedInference):
+        async def release(self, session: str) -> None:
+            if session.startswith("first"):
+                raise InferenceError("the engine is gone")
+            await super().release(session)
+
+    inference = Unreleasing(lambda prompt: "fine")
+    sessions = [SessionRequest(name=name) for name in ("first", "second", "third")]
+    async with serving(policy_sessions(inference), tmp_path, *sessions) as (endpoints, task):
+        for endpoint in endpoints.values():
+            await converse(endpoint.url, endpoint.secret, 1)
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(ended, InferenceError)
+    assert sorted(path.name for path in tmp_path.glob("*[!s].jsonl")) == ["first.jsonl", "second.jsonl", "third.jsonl"]

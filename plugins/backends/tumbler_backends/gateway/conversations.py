@@ -12,11 +12,11 @@ from tumbler.contracts.chat import ChatMessage
 from tumbler.contracts.values import Message
 from tumbler_backends.gateway import fingerprints
 
-__all__ = ["Conversations", "Given", "Said", "runs"]
+__all__ = ["Alike", "Conversations", "Given", "Said", "runs"]
 
 _MOST_CHARACTERS: Final = 16 << 20
 """Of the messages that are kept; beyond it the tree is begun anew."""
-_OF_A_MESSAGE: Final = 200
+_OF_A_MESSAGE: Final = 1000
 """What a message takes by itself."""
 
 
@@ -30,6 +30,28 @@ class Given:
     call_ids: tuple[str, ...]
     tools: bytes
     agent: str
+
+
+class Alike:
+    """Replies whose words are the same for a client, however often the policy says them."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.count = 0
+        self._latest: dict[tuple[bytes | None, tuple[str, ...] | None], Given] = {}
+        """By place and by ids of calls, by one of them alone, and by neither."""
+
+    def add(self, given: Given) -> None:
+        """Take one more."""
+        self.count += 1
+        for place in (given.place, None):
+            for ids in (given.call_ids, None):
+                self._latest[place, ids] = given
+
+    def best(self, place: bytes, ids: tuple[str, ...]) -> Given:
+        """Return the latest of those that fit best: at the place with the ids, at the place, with the ids, or any."""
+        keys = ((place, ids), (place, None), (None, ids), (None, None))
+        return next(self._latest[key] for key in keys if key in self._latest)
 
 
 @dataclass(eq=False)
@@ -54,6 +76,8 @@ class Said:
     """Among how many replies that one was sought."""
     written: Sequence[Message] | None = None
     """How it, or what the others say up to it since an assistant spoke, is written; None while nobody asked."""
+    call: "tuple[Said, int] | None" = None
+    """Of a tool's answer: who called it, and its place among that one's calls."""
     told: bool = False
     """Whether what it tells of calls was taken note of."""
 
@@ -61,16 +85,6 @@ class Said:
     def of_assistant(self) -> bool:
         """Return whether an assistant says it."""
         return self.message.role == "assistant"
-
-    def call(self) -> "tuple[Said, int] | None":
-        """Return, of a tool's answer, who called it, and its place among that one's calls."""
-        said = self.before
-        while said is not None:
-            for index, call in enumerate(said.message.calls):
-                if call.id == self.message.call_id:
-                    return said, index
-            said = said.before
-        return None
 
 
 class Conversations:
@@ -84,22 +98,23 @@ class Conversations:
 
     def walk(self, head: bytes, messages: Sequence[ChatMessage]) -> Sequence[Said]:
         """Return the steps of a conversation."""
-        if self._characters > _MOST_CHARACTERS:
-            self._beginnings.clear()
-            self._characters = 0
         said: Said | None = None
+        callers = _Callers()
         following = self._beginnings.setdefault(head, {})
         steps: list[Said] = []
         for message in messages:
             step = following.get(id(message))
             if step is None:
-                step = following[id(message)] = self._new(message, said, head)
+                step = following[id(message)] = self._new(message, said, head, callers)
             steps.append(step)
             said, following = step, step.following
+        if self._characters > _MOST_CHARACTERS:
+            self._beginnings.clear()
+            self._characters = 0
         return steps
 
-    def _new(self, source: ChatMessage, before: Said | None, head: bytes) -> Said:
-        self._characters += len(source.content) + len(source.thinking) + _OF_A_MESSAGE
+    def _new(self, source: ChatMessage, before: Said | None, head: bytes, callers: "_Callers") -> Said:
+        self._characters += _size(source)
         # Templates take no system message further on.
         message = replace(source, role="user") if source.role == "system" else source
         digest = fingerprints.of_message(message)
@@ -112,10 +127,57 @@ class Conversations:
             end=fingerprints.after(place, digest),
             before=before,
         )
+        said.call = callers.of(said) if message.role == "tool" else None
         # Most APIs leave the tool's name out of its answer.
-        if message.role == "tool" and message.name is None and (caller := said.call()) is not None:
-            said.message = replace(message, name=caller[0].message.calls[caller[1]].name)
+        if said.call is not None and message.name is None:
+            caller, index = said.call
+            said.message = replace(message, name=caller.message.calls[index].name)
         return said
+
+
+class _Callers:
+    """Finds who made the calls that are answered in one conversation; looks at each step once, the latest first."""
+
+    def __init__(self) -> None:
+        """Look at nothing yet."""
+        self._calls: dict[str, tuple[Said, int]] = {}
+        """By their ids, those of what was looked at; the latest, where an id was given twice."""
+        self._latest: Said | None = None
+        """From here back all was looked at …"""
+        self._older: Said | None = None
+        """… up to here."""
+
+    def of(self, answer: Said) -> tuple[Said, int] | None:
+        """Return who made the call that is answered, and the call's place; None where nobody before did."""
+        wanted = answer.message.call_id or ""
+        if self._latest is None:
+            self._older = answer.before
+        else:
+            self._look_at_new(answer)
+        self._latest = answer.before
+        while wanted not in self._calls and self._older is not None:
+            for identity, place in _calls_of(self._older).items():
+                self._calls.setdefault(identity, place)
+            self._older = self._older.before
+        return self._calls.get(wanted)
+
+    def _look_at_new(self, answer: Said) -> None:
+        new, said = [], answer.before
+        while said is not None and said is not self._latest:
+            new.append(said)
+            said = said.before
+        for each in reversed(new):
+            self._calls.update(_calls_of(each))
+
+
+def _calls_of(said: Said) -> dict[str, tuple[Said, int]]:
+    """Return the calls of a step by their ids; the first one, where an id was given twice."""
+    return {call.id: (said, index) for index, call in reversed(list(enumerate(said.message.calls)))}
+
+
+def _size(message: ChatMessage) -> int:
+    arguments = sum(fingerprints.size(call.arguments) for call in message.calls)
+    return len(message.content) + len(message.thinking) + arguments + _OF_A_MESSAGE
 
 
 def runs(steps: Sequence[Said]) -> Iterator[tuple[Said, Sequence[Said]]]:

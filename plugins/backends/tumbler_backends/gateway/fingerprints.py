@@ -7,7 +7,7 @@ from hashlib import blake2b
 from tumbler.contracts.chat import ChatMessage
 from tumbler.contracts.values import JSON, ToolSpec
 
-__all__ = ["after", "digest", "of_head", "of_message", "of_tools"]
+__all__ = ["after", "digest", "of_head", "of_message", "of_tools", "size"]
 
 _SIZE = 16
 
@@ -39,6 +39,11 @@ def of_tools(tools: Sequence[ToolSpec]) -> bytes:
 def after(prefix: bytes, message: bytes) -> bytes:
     """Return the digest of a conversation that ends with a message."""
     return digest(prefix + message)
+
+
+def size(value: JSON) -> int:
+    """Return how many characters a value takes as JSON."""
+    return len(_written(value))
 
 
 def _written(value: JSON) -> str:

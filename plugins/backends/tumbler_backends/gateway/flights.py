@@ -54,6 +54,8 @@ class Flight:
         self.waiting = 0
         self.pieces: list[str] = []
         """What was said so far, where the model tells."""
+        self.grace: asyncio.TimerHandle | None = None
+        """What cancels the call unless a client comes back for it."""
         self._listeners: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[ChatReply] | None = None
 
@@ -111,6 +113,7 @@ class Flights:
         flight = self._find(sent)
         if flight is not None:
             self._left.pop(id(flight), None)
+            _stop(flight.grace)
             flight.waiting += 1
         return flight
 
@@ -133,9 +136,9 @@ class Flights:
             self._left[id(flight)] = flight
             _bound(self._left, self._remembered)
             if not over:
-                asyncio.get_running_loop().call_later(self._grace, self._give_up, flight)
+                flight.grace = asyncio.get_running_loop().call_later(self._grace, self._give_up, flight)
         elif not over:
-            flight.task.cancel()
+            self._give_up(flight)
 
     async def cancel(self, seconds: float) -> None:
         """Cancel all calls and wait for their ends, so long at most."""
@@ -158,21 +161,31 @@ class Flights:
         return next(same, None)
 
     def _give_up(self, flight: Flight) -> None:
-        if not flight.waiting and not flight.task.done():
-            flight.task.cancel()
+        """Cancel a call that nobody waits for. It may take its time to end, and no retry is to join it then."""
+        self._forget(flight)
+        flight.task.cancel()
+
+    def _forget(self, flight: Flight) -> None:
+        self._left.pop(id(flight), None)
+        key = (flight.sent.path, flight.sent.key or "")
+        if self._keyed.get(key) is flight:
+            del self._keyed[key]
 
     def _landed(self, flight: Flight, task: "asyncio.Task[ChatReply]") -> None:
         self.active.discard(flight)
+        _stop(flight.grace)
         # What brought no reply is tried anew; looking at the error marks it as seen, also where no client is left.
         if task.cancelled() or task.exception() is not None:
-            self._left.pop(id(flight), None)
-            key = (flight.sent.path, flight.sent.key or "")
-            if self._keyed.get(key) is flight:
-                del self._keyed[key]
+            self._forget(flight)
 
 
 def _again(first: Sent, later: Sent) -> bool:
     return (first.path, first.digest) == (later.path, later.digest) and (first.retries or 0) < (later.retries or 0)
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 def _bound(kept: "OrderedDict[tuple[str, str], Flight] | OrderedDict[int, Flight]", most: int) -> None:

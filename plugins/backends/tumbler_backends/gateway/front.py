@@ -13,6 +13,7 @@ from tumbler_backends.gateway import delivery
 from tumbler_backends.gateway.bodies import read_body
 from tumbler_backends.gateway.failures import Refused, refusal
 from tumbler_backends.gateway.flights import Sent
+from tumbler_backends.gateway.session import CLOSED
 from tumbler_backends.gateway.sessions import Sessions
 from tumbler_backends.gateway.settings import GatewaySettings
 from tumbler_backends.gateway.wire.format import WireFormat
@@ -64,7 +65,7 @@ class Front:
         except Refused as refused:
             return self._refuse(wire, refused)
         except ConnectionError:
-            raise
+            return web.Response(status=CLOSED)  # to nobody: the client is gone, which is no error of the server's
         except Exception as error:  # noqa: BLE001  # a defect is logged, and answered in the API's own words
             return self._refuse(wire, refusal(error, session=path))
 
@@ -91,6 +92,7 @@ class Front:
         session = self._sessions.find(wire.secret(headers))
         try:
             asked = wire.read(read_body(await _body(request, self._settings.read_seconds), session.bodies), headers)
+            session.require_open()
             count = await session.terms.answerer.count(asked)
         except Exception as error:
             raise refusal(error, session=session.terms.name) from error

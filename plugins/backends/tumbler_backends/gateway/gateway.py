@@ -1,5 +1,6 @@
 """The gateway as a component: it listens, and opens and ends sessions."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,9 +77,10 @@ class HttpGateway:
 
     async def close(self) -> None:
         """End all sessions and stop listening."""
-        for session in self._sessions:
+        sessions = list(self._sessions)
+        for session in sessions:
             self._sessions.remove(session.terms.secret)
-            await session.end()
+        await asyncio.gather(*(session.end() for session in sessions))
         listener, self._listener = self._listener, None
         if listener is not None:
             await listener.close()

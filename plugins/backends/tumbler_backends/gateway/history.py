@@ -14,12 +14,14 @@ from tumbler.contracts.chat import ChatMessage, ChatReply, Dialect
 from tumbler.contracts.values import Message, ToolSpec
 from tumbler_backends.gateway import fingerprints
 from tumbler_backends.gateway.agents import Agents, Traces
-from tumbler_backends.gateway.conversations import Conversations, Given, Said, runs
+from tumbler_backends.gateway.conversations import Alike, Conversations, Given, Said, runs
 
 __all__ = ["Answered", "History", "Prompt"]
 
 _MOST_OFFERS: Final = 64
 """Lists of tools, and system messages with them, that are kept as they are written."""
+_MOST_CHARACTERS: Final = 4 << 20
+"""Of those; beyond it all but the last are forgotten, so that sessions cannot fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +57,12 @@ class History:
         self._dialect = dialect
         self._agents = Agents()
         self._conversations = Conversations()
-        self._replies: dict[bytes, list[Given]] = {}
+        self._replies: dict[bytes, Alike] = {}
         self._places: set[bytes] = set()
         self._offers: dict[tuple[int, ...], tuple[Sequence[ToolSpec], bytes]] = {}
         self._systems: dict[tuple[tuple[str, ...], bytes], tuple[bytes, tuple[Message, ...]]] = {}
+        self._characters = 0
+        """Of the system messages."""
 
     def prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Prompt:
         """Return a request's conversation in the policy's own words."""
@@ -108,16 +112,15 @@ class History:
                 tools=prompt.tools,
                 agent=agent,
             )
-            self._replies.setdefault(fingerprints.of_message(reply.message), []).append(given)
+            self._replies.setdefault(fingerprints.of_message(reply.message), Alike()).add(given)
 
     def _find(self, step: Said) -> None:
         """Note the reply that a message echoes: best the one at its place with its ids, else the latest."""
-        candidates = self._replies.get(step.digest, ())
-        if len(candidates) == step.candidates:
+        alike = self._replies.get(step.digest)
+        if alike is None or alike.count == step.candidates:
             return
-        ids = tuple(call.id for call in step.message.calls)
-        step.candidates = len(candidates)
-        step.given = max(reversed(candidates), key=lambda given: (given.place == step.place, given.call_ids == ids))
+        step.candidates = alike.count
+        step.given = alike.best(step.place, tuple(call.id for call in step.message.calls))
         step.written = (step.given.message,)
 
     def _cause(self, echoes: Sequence[Said], last: Given | None, tools: bytes) -> str | None:
@@ -142,9 +145,12 @@ class History:
         """Return the digest of the system messages, and what the policy reads of them and the tools."""
         key = contents, offered
         if key not in self._systems:
-            if len(self._systems) >= _MOST_OFFERS:
-                self._systems.clear()
             text = self._dialect.system("\n\n".join(contents), tools)
+            self._characters += len(text)
+            if len(self._systems) >= _MOST_OFFERS or self._characters > _MOST_CHARACTERS:
+                self._systems.clear()
+                self._offers.clear()
+                self._characters = len(text)
             written = (Message(role="system", content=text),) if text else ()
             self._systems[key] = fingerprints.of_head(contents), written
         return self._systems[key]
@@ -158,7 +164,7 @@ class History:
 
 def _answer(step: Said) -> Answered:
     """Return what a tool's answer tells, by the id that the call was given here."""
-    caller = step.call()
+    caller = step.call
     given = None if caller is None else caller[0].given
     ids = () if given is None else given.call_ids
     # Clients may give calls other ids, but keep their order.

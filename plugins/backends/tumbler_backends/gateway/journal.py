@@ -1,6 +1,5 @@
 """Calls in a file, one JSON object a line; knows no API."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -28,6 +27,13 @@ class _Sampled(Settings):
     logprobs: tuple[float, ...]
     pieces: tuple[str, ...]
 
+    @classmethod
+    def of(cls, sampled: Sampled) -> "_Sampled":
+        """Return the form that tokens have in the file. They are many, and neither copied nor looked at one by one."""
+        return cls.model_construct(
+            prompt_ids=sampled.prompt_ids, ids=sampled.ids, logprobs=sampled.logprobs, pieces=sampled.pieces
+        )
+
 
 class _Reply(Settings):
     """A reply as it stands in the file."""
@@ -43,6 +49,7 @@ class _Reply(Settings):
     cached_tokens: int = 0
     chunk: int | None = None
     sampled: _Sampled | None = None
+    stop_sequence: str | None = None
 
     @classmethod
     def of(cls, reply: ChatReply) -> "_Reply":
@@ -61,7 +68,8 @@ class _Reply(Settings):
             completion_tokens=reply.usage.completion,
             cached_tokens=reply.usage.cached,
             chunk=reply.chunk,
-            sampled=None if reply.sampled is None else _Sampled(**asdict(reply.sampled)),
+            sampled=None if reply.sampled is None else _Sampled.of(reply.sampled),
+            stop_sequence=reply.stop_sequence,
         )
 
     def reply(self) -> ChatReply:
@@ -74,7 +82,13 @@ class _Reply(Settings):
         usage = Usage(prompt=self.prompt_tokens, completion=self.completion_tokens, cached=self.cached_tokens)
         sampled = None if self.sampled is None else Sampled(**dict(self.sampled))
         return ChatReply(
-            message=message, stop=self.stop, text=self.text, usage=usage, chunk=self.chunk, sampled=sampled
+            message=message,
+            stop=self.stop,
+            text=self.text,
+            usage=usage,
+            chunk=self.chunk,
+            sampled=sampled,
+            stop_sequence=self.stop_sequence,
         )
 
 

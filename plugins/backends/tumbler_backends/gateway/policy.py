@@ -8,9 +8,9 @@ from typing import Final
 from tumbler.contracts.agent import Reply
 from tumbler.contracts.chat import ChatCall, ChatMessage, ChatReply, Dialect, OnText, Sampled, StopReason, Usage
 from tumbler.contracts.gateway import GatewaySession
-from tumbler.contracts.values import Message
 from tumbler.dialects.thinking import split_thinking
 from tumbler.errors import ContractError
+from tumbler.rollout.rendering import render
 from tumbler_backends.gateway.answering import Call
 from tumbler_backends.gateway.history import History, Prompt
 from tumbler_backends.gateway.notes import Notes
@@ -19,8 +19,13 @@ from tumbler_backends.gateway.wire.replies import shown
 
 __all__ = ["PolicyAnswerer"]
 
-_LONG: Final = 20_000
-"""Characters of a conversation above which its tokens are counted in a thread."""
+_AT_ONCE: Final = 20_000
+"""Characters whose tokens are counted in one go, before others have their turn. No thread counts them: prompts are made
+with the same tokenizer, which may hold settings of the text that it is at."""
+
+_LEAST_TEMPERATURE: Final = 0.01
+"""A lower one is greedy. What is divided by next to nothing is no longer finite, and a failure of the engine would be a
+client's way out of an episode that goes badly."""
 
 
 class PolicyAnswerer:
@@ -42,6 +47,7 @@ class PolicyAnswerer:
         self._tell_tokens = tell_tokens
         self._history = History(dialect)
         self._notes = Notes(session.tools)
+        self._counting = asyncio.Lock()
 
     async def answer(self, call: Call, on_text: OnText) -> ChatReply:
         """Sample a reply; the engine gives it as a whole, so that `on_text` is told nothing."""
@@ -53,10 +59,10 @@ class PolicyAnswerer:
             prompt.messages,
             agent_id=agent,
             max_tokens=min(request.max_tokens or self._session.max_tokens, self._session.max_tokens),
-            temperature=request.temperature if self._client_temperature else None,
+            temperature=_temperature(request) if self._client_temperature else None,
             cause=prompt.cause,
         )
-        text = _cut(reply.text, request.stop)
+        text, sequence = _cut(reply.text, request.stop)
         calls, read = self._read(text, call)
         self._notes.called(calls, chunk=reply.chunk)
         answer = ChatReply(
@@ -66,6 +72,7 @@ class PolicyAnswerer:
             usage=Usage(prompt=reply.prompt_tokens, completion=reply.tokens, cached=reply.cached_tokens),
             chunk=reply.chunk,
             sampled=self._sampled(reply) if request.logprobs or self._tell_tokens else None,
+            stop_sequence=sequence,
         )
         self._history.remember(prompt, answer, agent=agent, whole=text == reply.text)
         return answer
@@ -76,21 +83,21 @@ class PolicyAnswerer:
         return self._session.tokenizer.context_length
 
     async def count(self, request: GatewayRequest) -> int:
-        """Return the length of the prompt."""
-        messages = self._prompt(request).messages
-        if sum(len(message.content) for message in messages) > _LONG:
-            return await asyncio.to_thread(self._count, messages)
-        return self._count(messages)
+        """Return the length of the prompt; of a long one it may be off by a token or two for each of its parts."""
+        tokenizer = self._session.tokenizer
+        async with self._counting:
+            text = render(tokenizer, self._prompt(request).messages, add_generation_prompt=True)
+            tokens = 0
+            for start in range(0, len(text), _AT_ONCE):
+                tokens += len(tokenizer.encode(text[start : start + _AT_ONCE]))
+                await asyncio.sleep(0)
+        return tokens
 
     def _sampled(self, reply: Reply) -> Sampled | None:
         if len(reply.logprobs) != len(reply.token_ids):  # another than the policy spoke
             return None
         pieces = tuple(self._session.tokenizer.decode([token]) for token in reply.token_ids)
         return Sampled(prompt_ids=reply.prompt_ids, ids=reply.token_ids, logprobs=reply.logprobs, pieces=pieces)
-
-    def _count(self, messages: Sequence[Message]) -> int:
-        tokenizer = self._session.tokenizer
-        return len(tokenizer.encode(tokenizer.render(messages, add_generation_prompt=True)))
 
     def _prompt(self, request: GatewayRequest) -> Prompt:
         try:
@@ -107,10 +114,18 @@ class PolicyAnswerer:
         return (), replace(read, content=rest, thinking=thinking, calls=())
 
 
-def _cut(text: str, stop: tuple[str, ...]) -> str:
-    """Return the text up to the first stop sequence."""
-    places = [text.find(sequence) for sequence in stop if sequence]
-    return text[: min((place for place in places if place >= 0), default=len(text))]
+def _temperature(request: GatewayRequest) -> float | None:
+    asked = request.temperature
+    return asked if asked is None or asked >= _LEAST_TEMPERATURE else 0.0
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the text up to the first stop sequence, and that one."""
+    found = [(place, sequence) for sequence in stop if sequence and (place := text.find(sequence)) >= 0]
+    if not found:
+        return text, None
+    place, sequence = min(found)
+    return text[:place], sequence
 
 
 def _stop(reply: Reply, read: ChatMessage, *, cut: bool) -> StopReason:

@@ -26,6 +26,8 @@ _MOST_CHARACTERS: Final = 16 << 20
 
 _OF_A_LIST: Final = 200
 """What a list takes by itself."""
+_OF_AN_OBJECT: Final = 1000
+"""What an object takes beside its text, with what is made of it."""
 
 
 class SeenObject(dict[str, JSON]):
@@ -65,13 +67,14 @@ class SeenBodies:
 
     def read(self, text: str) -> dict[str, JSON] | None:
         """Return the object that the whole text is; None where it is none, or not JSON: the decoder says why."""
-        if self._characters > _MOST_CHARACTERS:
-            self._lists.clear()
-            self._characters = 0
         try:
             return self._object(text)
         except (ValueError, IndexError, RecursionError):
             return None
+        finally:
+            if self._characters > _MOST_CHARACTERS:
+                self._lists.clear()
+                self._characters = 0
 
     def _object(self, text: str) -> dict[str, JSON]:
         body: dict[str, JSON] = {}
@@ -139,7 +142,7 @@ class SeenBodies:
             accepted = self._accept(value, written)
             assert isinstance(accepted, dict)
             place.following[written] = _Place(text=written, value=SeenObject(accepted))
-            self._characters += len(written)
+            self._characters += len(written) + _OF_AN_OBJECT
         place.latest = place.following[written]
         return place.latest, end
 

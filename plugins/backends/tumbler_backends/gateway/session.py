@@ -1,7 +1,7 @@
 """One session: its calls, their order, what it remembers for later ones; knows no server."""
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,11 +17,15 @@ from tumbler_backends.gateway.journal import Journal
 from tumbler_backends.gateway.settings import GatewaySettings
 from tumbler_backends.gateway.wire.format import GatewayRequest, ReplyHead, WireFormat
 
-__all__ = ["LiveSession", "Terms"]
+__all__ = ["CLOSED", "LiveSession", "Terms"]
 
 _PREFIXES: Final[Mapping[str, str]] = {"chat-completions": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
-_CLOSED: Final = 499
+CLOSED: Final = 499
 """What logs of servers say of a request whose client went away."""
+_MOST_REFUSALS: Final = 1000
+"""Requests that never became calls, of which a session keeps record, the last ones: a program may send any number."""
+_LONGEST_ERROR: Final = 1000
+"""Characters that are kept of what a client was told: such words may repeat what it sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,25 +52,30 @@ class LiveSession:
         self.flights = Flights(grace=settings.retry_grace, remembered=settings.remembered)
         self.bodies = seen_bodies()
         self._settings = settings
-        self._log: list[GatewayCall | None] = []
-        """In the order of arrival; None for a call under way."""
+        self._log: dict[int, GatewayCall | None] = {}
+        """By the number of their arrival, and in its order; None for a call under way."""
+        self._arrived = 0
         self._begun = 0
+        self._refused: deque[int] = deque()
+        """Which of them never became calls."""
+        self._over = False
         self._answered: OrderedDict[str, tuple[ChatMessage, ...]] = OrderedDict()
         """Conversations by the id of their last answer."""
 
     @property
     def calls(self) -> Sequence[GatewayCall]:
         """Return the calls that are over, in the order of their arrival."""
-        return [call for call in self._log if call is not None]
+        return [call for call in self._log.values() if call is not None]
 
     def begin(self, wire: WireFormat, request: GatewayRequest, body: JSONObject, sent: Sent) -> Flight:
         """Return the flight of a request, with its client counted in; a retry joins the flight of its first try."""
+        self.require_open()
         joined = self.flights.join(sent)
         if joined is not None:
             return joined
         self._require_calls_left()
         request = self._go_on(request, body)
-        place = len(self._log)
+        place = self._arrived
         number = place if self.terms.number is None else self.terms.number(wire.name, body)
         call = Call(number=number, api=wire.name, body=body, request=request)
         head = ReplyHead(
@@ -74,7 +83,7 @@ class LiveSession:
             model=request.model or self._settings.model,
             created=int(time.time()),
         )
-        self._log.append(None)
+        self._arrive(None)
         self._begun += 1
         flight = Flight(sent, head)
         flight.start(lambda on_text: self._answer(place, call, head, on_text))
@@ -83,15 +92,24 @@ class LiveSession:
 
     def note_refusal(self, wire: WireFormat, refused: Refused) -> None:
         """Record a request that never became a call."""
-        self._log.append(GatewayCall(api=wire.name, status=refused.status, error=refused.message))
+        self._refused.append(self._arrived)
+        self._arrive(_failed(wire.name, refused))
+        if len(self._refused) > _MOST_REFUSALS:
+            del self._log[self._refused.popleft()]
+
+    def require_open(self) -> None:
+        """Refuse a request that came while the session was open, and was read when it was over."""
+        if self._over:
+            raise Refused(410, "session_over", "this session is over", headers=FINAL)
 
     async def end(self) -> None:
-        """Cancel what is under way."""
+        """Cancel what is under way, and take no further calls."""
+        self._over = True
         await self.flights.cancel(self._settings.shutdown_seconds)
 
     async def _answer(self, place: int, call: Call, head: ReplyHead, on_text: OnText) -> ChatReply:
         # What is neither answered nor refused was cancelled.
-        outcome = GatewayCall(api=call.api, status=_CLOSED, error="cancelled before there was an answer")
+        outcome = GatewayCall(api=call.api, status=CLOSED, error="cancelled before there was an answer")
         try:
             reply = await self.terms.answerer.answer(call, on_text)
             outcome = GatewayCall(api=call.api, status=200, chunk=reply.chunk)
@@ -100,13 +118,17 @@ class LiveSession:
             return reply
         except Exception as error:  # whoever answers is a plugin or the client of a server
             refused = refusal(error, session=self.terms.name)
-            outcome = GatewayCall(api=call.api, status=refused.status, error=refused.message)
+            outcome = _failed(call.api, refused)
             self._note(call, refused)
             if refused is error:
                 raise
             raise refused from error
         finally:
             self._log[place] = outcome
+
+    def _arrive(self, outcome: GatewayCall | None) -> None:
+        self._log[self._arrived] = outcome
+        self._arrived += 1
 
     def _note(self, call: Call, outcome: ChatReply | Refused) -> None:
         for journal in self.terms.journals:
@@ -137,6 +159,10 @@ class LiveSession:
         if bound is not None and self._begun >= bound:
             message = f"this session has made all of its {bound} calls; no further one will be answered"
             raise Refused(429, "insufficient_quota", message, headers=FINAL)
+
+
+def _failed(api: str, refused: Refused) -> GatewayCall:
+    return GatewayCall(api=api, status=refused.status, error=refused.message[:_LONGEST_ERROR])
 
 
 def _without_instructions(

@@ -90,11 +90,10 @@ class StandaloneGateway:
     def begin(self, asked: SessionRequest) -> Endpoint:
         """Open a session; raises `RunFolderError` where one of its files is there already."""
         file, calls = (self._folder / f"{asked.name}{ending}" for ending in (".jsonl", ".calls.jsonl"))
-        taken = next((path for path in (file, calls) if path.exists()), None)
-        if asked.name in self._open or taken is not None:
-            raise RunFolderError(
-                f"there is a session {asked.name!r} already; choose another name, or move {taken or file}"
-            )
+        kept_by_others = {path for each in self._open.values() for path in each.files}
+        taken = next((path for path in (file, calls) if path.exists() or path in kept_by_others), None)
+        if taken is not None:
+            raise RunFolderError(f"a session {asked.name!r} is kept already; choose another name, or move {taken}")
         kept = self._source.open(asked.name, file)
         journal = Journal(calls)
         try:
@@ -121,11 +120,11 @@ class StandaloneGateway:
         return calls
 
     async def _close(self) -> None:
-        try:
-            for name in tuple(self._open):
-                await self.end(name)
-        finally:
-            await self._gateway.close()
+        async with contextlib.AsyncExitStack() as ending:
+            ending.push_async_callback(self._gateway.close)
+            # Each is ended and kept, whatever befalls the others.
+            for name in reversed(self._open):
+                ending.push_async_callback(self.end, name)
 
     async def _serve_sessions(self, request: web.Request) -> web.StreamResponse:
         self._require_admin(request)

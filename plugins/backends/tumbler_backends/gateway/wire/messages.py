@@ -24,6 +24,7 @@ _TYPES: Mapping[int, str] = {
     529: "overloaded_error",
 }
 _FAULT_OF_SERVER = 500
+_UNSTOPPED: JSONObject = {"stop_reason": None, "stop_sequence": None}
 
 
 class Messages:
@@ -56,7 +57,7 @@ class Messages:
         if message.content:
             content.append({"type": "text", "text": message.content})
         content += [_call(call) | {"input": dict(call.arguments)} for call in message.calls]
-        return _message(head, content, _STOP[ending(reply)], _usage(reply))
+        return _message(head, content, _stopped(reply), _usage(reply))
 
     def count(self, tokens: int) -> JSONObject:
         """Return the answer to a request to count tokens."""
@@ -86,7 +87,7 @@ class MessagesEvents:
     def start(self) -> bytes:
         """Return the message without its blocks; the prompt's tokens are told at the end, when they are known."""
         usage: JSONObject = {"input_tokens": 0, "output_tokens": 0}
-        return event({"type": "message_start", "message": _message(self._head, [], None, usage)})
+        return event({"type": "message_start", "message": _message(self._head, [], _UNSTOPPED, usage)})
 
     def text(self, piece: str) -> bytes:
         """Return the events of a piece of content."""
@@ -107,8 +108,7 @@ class MessagesEvents:
             events += [self.text(rest), self._close()] if rest else []
         for call in message.calls:
             events += self._call(call)
-        delta: JSONObject = {"stop_reason": _STOP[ending(reply)], "stop_sequence": None}
-        events.append(event({"type": "message_delta", "delta": delta, "usage": _usage(reply)}))
+        events.append(event({"type": "message_delta", "delta": _stopped(reply), "usage": _usage(reply)}))
         return b"".join([*events, event({"type": "message_stop"})])
 
     def fail(self, status: int, kind: str, message: str) -> bytes:
@@ -143,17 +143,23 @@ class MessagesEvents:
         return event({"type": "content_block_stop", "index": self._blocks - 1})
 
 
-def _message(head: ReplyHead, content: list[JSON], stop: str | None, usage: JSONObject) -> JSONObject:
+def _message(head: ReplyHead, content: list[JSON], stopped: JSONObject, usage: JSONObject) -> JSONObject:
     return {
         "id": head.id,
         "type": "message",
         "role": "assistant",
         "model": head.model,
         "content": content,
-        "stop_reason": stop,
-        "stop_sequence": None,
+        **stopped,
         "usage": usage,
     }
+
+
+def _stopped(reply: ChatReply) -> JSONObject:
+    reason = _STOP[ending(reply)]
+    if reason == "end_turn" and reply.stop_sequence is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": reply.stop_sequence}
+    return {"stop_reason": reason, "stop_sequence": None}
 
 
 def _call(call: ChatCall) -> dict[str, JSON]:
