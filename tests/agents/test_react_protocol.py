@@ -41,3 +41,13 @@ def test_a_reply_that_is_no_call_says_what_is_wrong(text: str) -> None:
 @given(st.text())
 def test_no_reply_breaks_the_parser(text: str) -> None:
     protocol.parse(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"n": ' + "1" * 5000 + "}", "[" * 100_000, '{"n": NaN}', '{"text": "\\ud800"}'],
+    ids=lambda each: each[:12],
+)
+def test_arguments_that_no_record_could_hold_are_malformed_and_end_no_run(arguments):
+    found = protocol.parse(f"@tool {arguments}")
+    assert isinstance(found, protocol.Malformed) and "the arguments of tool are not JSON" in found.reason

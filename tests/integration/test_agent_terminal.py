@@ -222,6 +222,23 @@ def test_a_command_that_is_denied_is_not_run_and_the_reason_reaches_the_model(te
     require_legal(server.requests[-1])
 
 
+def test_what_a_command_says_is_told_also_where_nobody_types(server, folder, tmp_path):
+    done = run_once(folder, tmp_path, *options(server), "-p", "/todo")
+    assert "tumbler: The todo list is empty." in done.stderr and "todo" not in done.stdout
+
+
+def test_an_answer_that_comes_too_late_is_told_so(terminal, server, folder):
+    terminal.start(*options(server, "--set", "approval.seconds=0.5"))
+    terminal.wait_for_prompt()
+    terminal.say("remove")
+    terminal.wait(QUESTION)
+    time.sleep(2)
+    terminal.say("y")
+    terminal.wait("That call waits for an answer no more.")
+    terminal.wait("I was told: error: shell was not approved: nobody answered")
+    assert (folder / "a.txt").exists()
+
+
 def test_a_tool_that_is_always_allowed_is_not_asked_about_again(terminal, server):
     terminal.start(*options(server))
     terminal.wait_for_prompt()

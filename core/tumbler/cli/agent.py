@@ -1,6 +1,7 @@
 """`tumbler agent`: speak with an agent that works in a folder of this machine, in a sandbox."""
 
 import argparse
+import math
 from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
@@ -57,7 +58,10 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
         help="of one reply; default: the server's, the run's, or a quarter of a local model's window up to 4096",
     )
     model.add_argument(
-        "--temperature", type=float, metavar="T", help="default: the server's, the run's, or 0.7 for a local model"
+        "--temperature",
+        type=_temperature,
+        metavar="T",
+        help="default: the server's, the run's, or 0.7 for a local model",
     )
     model.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of a local model's sampling; default: %(default)s"
@@ -101,7 +105,16 @@ def _add_manner(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return value

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from tumbler import __version__
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` are those after the program's name; None takes the process's own. Wrong usage exits
     with 2, as argparse does.
     """
+    _open_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, command = _parser(given)
     parsed = parser.parse_args(given)
@@ -54,6 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output (`tumbler plugins | head`) has gone; nor may the exit flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _OUTPUT_CLOSED
+
+
+def _open_closed_streams() -> None:
+    """Let nothing come of streams that the caller has closed: the next file would get their numbers otherwise."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # until the end
 
 
 def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

@@ -1,5 +1,7 @@
 """Workflows, files of sub-agents, MCP servers: what settings name is there, and mistakes are told with their place."""
 
+from pathlib import Path
+
 import pytest
 from tests.agents.iflow.scripted import ScriptedChat, call, events_of, host_of
 from tests.agents.mcp.servers import offering
@@ -170,3 +172,31 @@ async def test_tools_of_mcp_servers_are_on_offer_and_sub_agents_inherit_them_if_
     with_tools = [any(name.startswith("box__") for name in names) for names in seen]
     assert with_tools == [True, True, True, False, True, True]
     assert [event.text for event in events if isinstance(event, CallEnded)][-1] == "3"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("two words", "cannot be typed behind a slash"), ("help", "/help is the scaffold's own command")]
+)
+def test_a_command_that_nobody_could_call_is_refused(tmp_path, name, told):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "workflow.toml").write_text(f'commands."{name}" = {{ prompt = "x" }}')
+    with pytest.raises(RegistryError, match=told):
+        load_workflow("odd", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["workflow.toml", "rules.md", "agents/x.md"])
+def test_a_file_of_a_bundle_that_is_no_text_is_named(tmp_path, file):
+    home = tmp_path / "odd"
+    (home / "agents").mkdir(parents=True)
+    for name, text in {"workflow.toml": 'memory_files = ["rules.md"]', "rules.md": "rules"}.items():
+        (home / name).write_text(text)
+    (home / file).write_bytes(b"caf\xe9")
+    with pytest.raises(RegistryError, match=f"{file} is not written in UTF-8"):
+        load_workflow("odd", tmp_path)
+
+
+def test_the_folder_of_workflows_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "workflows" / "plain").mkdir(parents=True)
+    (tmp_path / "workflows" / "plain" / "workflow.toml").write_text('summary = "x"')
+    assert load_workflow("plain", Path("~/workflows")).summary == "x"

@@ -206,3 +206,24 @@ async def test_what_hooks_did_is_in_the_trajectorys_details(backend):
     assert found == [("before_tool", "blocked"), ("session_end", "passed")]
     quiet = await episode(IflowSettings(), lambda _prompt: "done", backend)
     assert "hooks" not in quiet.details
+
+
+async def test_no_workflow_of_the_folder_that_a_person_is_in_starts_programs(tmp_path, monkeypatch):
+    (tmp_path / "workflows" / "review").mkdir(parents=True)
+    hook = f'[[hooks]]\nevent = "session_start"\nwhere = "host"\ncommand = "touch {tmp_path / "started"}"'
+    (tmp_path / "workflows" / "review" / "workflow.toml").write_text(hook)
+    monkeypatch.chdir(tmp_path)
+    agent = IflowAgent(IflowSettings(workflow="review", workflows="workflows"))
+    with pytest.raises(RegistryError, match="name an absolute path"):
+        async with agent.converse(host(ScriptedChat("hello"))):
+            pass
+    assert not (tmp_path / "started").exists()
+
+
+async def test_a_reply_that_said_nothing_is_not_sent_back_to_the_server():
+    chat = ScriptedChat("", "hello")
+    async with IflowAgent(IflowSettings()).converse(host(chat)) as conversation:
+        await events_of(conversation, "one")
+        await events_of(conversation, "two")
+    assert [message.role for message in chat.asked[-1]] == ["system", "user"]
+    assert chat.asked[-1][-1].content == "one\ntwo"

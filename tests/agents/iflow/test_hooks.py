@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 
 import pytest
-from tests.agents.iflow.scripted import Scripted, ScriptedChat, call, episode, events_of, host_of
+from pydantic import ValidationError
+from tests.agents.iflow.scripted import Scripted, ScriptedChat, call, calls, episode, events_of, host_of
 
 from tumbler_agents.iflow.conversation import opened
 from tumbler_agents.iflow.hooks import Hooks, HookSettings
@@ -181,3 +183,59 @@ async def test_a_reply_that_a_hook_blocks_is_not_carried_out(box):
     assert "error: too bold" in chat.asked[1][-1].content
     with pytest.raises(FileNotFoundError):
         await box.read("a")
+
+
+@pytest.mark.parametrize("says", ["yes", "yes >&2"])
+async def test_a_command_on_the_host_that_talks_without_end_is_ended_in_its_time(says):
+    hooks = Hooks([HookSettings(event="stop", command=says, where="host", seconds=0.3)])
+    async with asyncio.timeout(20):
+        await hooks.run("stop")
+    assert hooks.records[0].outcome == "timed_out"
+
+
+async def test_a_command_on_the_host_blocks_also_where_it_leaves_something_running():
+    hooks = Hooks([HookSettings(event="stop", command="sleep 300 & echo no >&2; exit 2", where="host", seconds=20)])
+    assert (await hooks.run("stop")).blocked == "no"
+
+
+async def test_a_command_on_the_host_is_not_waited_for_by_way_of_what_has_left_its_group(tmp_path):
+    command = f"setsid sh -c 'echo $$ > {tmp_path / 'stray'}; exec sleep 300' & sleep 300"
+    hooks = Hooks([HookSettings(event="stop", command=command, where="host", seconds=1)])
+    try:
+        async with asyncio.timeout(30):
+            await hooks.run("stop")
+    finally:
+        os.kill(int((tmp_path / "stray").read_text()), signal.SIGKILL)
+    assert hooks.records[0].outcome == "timed_out"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [({"decision": "deny"}, "'deny' is none"), ({"contxt": "hello"}, "Did you mean 'context'")],
+)
+async def test_an_answer_that_means_nothing_is_told_and_changes_nothing(answer, told):
+    async def odd(_told):
+        return answer
+
+    hooks = Hooks(functions=[("stop", odd)])
+    verdict = await hooks.run("stop")
+    assert (verdict.blocked, verdict.context) == (None, [])
+    assert hooks.records[0].outcome == "failed" and told in hooks.records[0].detail
+
+
+def test_a_matcher_where_nothing_has_a_name_is_refused():
+    with pytest.raises(ValidationError, match="leave the matcher out"):
+        HookSettings(event="before_model", command="true", matcher="shell")
+
+
+async def test_what_hooks_say_of_calls_side_by_side_comes_in_the_calls_order(box):
+    async def slow_for_the_first(told):
+        await asyncio.sleep(0.3 if told["arguments"]["path"] == "a" else 0)
+        return {"context": f"of {told['arguments']['path']}"}
+
+    chat = ScriptedChat(calls(("list", {"path": "a"}), ("list", {"path": "b"})), "done")
+    host = host_of(chat, sandbox=box, hooks=[("before_tool", slow_for_the_first)])
+    async with opened(IflowSettings(), host) as conversation:
+        await events_of(conversation, "look")
+    said = chat.asked[-1][-1].content
+    assert 0 < said.index("of a") < said.index("of b")

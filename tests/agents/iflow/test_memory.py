@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from tests.agents.iflow.scripted import ScriptedChat, call, events_of, host_of
 
 from tumbler_agents.iflow.conversation import opened
-from tumbler_agents.iflow.imports import DEEPEST, expanded
+from tumbler_agents.iflow.imports import DEEPEST, MOST, expanded
 from tumbler_agents.iflow.memory import Memory, MemorySettings, memory_tool
 from tumbler_agents.iflow.settings import IflowSettings
 from tumbler_agents.iflow.texts import GivenTexts, SandboxTexts
@@ -120,3 +120,39 @@ async def test_a_sub_agent_is_told_the_projects_rules_too(box):
     async with opened(IflowSettings(), host_of(chat, sandbox=box)) as conversation:
         await events_of(conversation, "Go.")
     assert "Use tabs." in chat.asked[1][0].content
+
+
+@pytest.mark.parametrize("content", [b"x" * (300 << 10), b"caf\xe9\n"])
+async def test_a_saved_fact_leaves_a_file_that_cannot_be_shown_as_it_is(box, content):
+    await box.write("AGENTS.md", content)
+    await Memory(MemorySettings(), SandboxTexts(box)).save("one", general=False)
+    assert (await box.read("AGENTS.md")).startswith(content.rstrip())
+
+
+async def test_a_saved_fact_goes_through_a_link_and_leaves_the_files_mode(box):
+    await box.write("CLAUDE.md", b"# Rules\n", mode=0o600)
+    await box.exec("ln -s CLAUDE.md AGENTS.md", check=True)
+    await Memory(MemorySettings(), SandboxTexts(box)).save("one", general=False)
+    assert (await box.read("CLAUDE.md")).decode() == "# Rules\n\n## Saved memories\n- one\n"
+    assert (await box.exec("readlink AGENTS.md; stat -c %a CLAUDE.md")).stdout == b"CLAUDE.md\n600\n"
+
+
+async def test_a_saved_fact_goes_into_the_file_that_is_read_and_hides_it_from_no_later_conversation():
+    texts = GivenTexts({"CONTRIBUTING.md": "old rules"})
+    settings = MemorySettings(names=("AGENTS.md", "CONTRIBUTING.md"))
+    assert await Memory(settings, texts).save("one", general=False) == "CONTRIBUTING.md"
+    shown = await Memory(settings, texts).opening()
+    assert "old rules" in shown and "one" in shown
+
+
+async def test_imports_that_multiply_are_looked_up_so_many_times_and_no_more():
+    class Counted(GivenTexts):
+        asked = 0
+
+        async def read(self, path):
+            self.asked += 1
+            return await super().read(path)
+
+    texts = Counted({f"m{level}.md": " ".join([f"@m{level + 1}.md"] * 8) for level in range(8)})
+    shown = await expanded(texts, "AGENTS.md", "@m0.md")
+    assert texts.asked == MOST and f"more than {MOST} names" in shown

@@ -1,8 +1,13 @@
 """The tools `read` and `read_many`."""
 
+import errno
+
 import pytest
 
+from tumbler_agents.tools.ledger import FileLedger
+from tumbler_agents.tools.reading import read_tool
 from tumbler_agents.tools.settings import SandboxToolsSettings
+from tumbler_agents.tools.workplace import Workplace
 
 NAMES = [
     "a b.txt",
@@ -133,3 +138,14 @@ async def test_several_files_are_read_once_each_and_failures_are_told_in_their_p
     assert "binary" in parts[4]
     assert "there is no file" in parts[5]
     assert (await call("read_many", paths=["none.py"])).errored
+
+
+async def test_of_a_file_that_the_sandbox_calls_too_large_it_is_said_what_to_do():
+    class Terse:
+        async def read(self, path, *, limit):
+            raise OSError(errno.EFBIG, "File too large", path)
+
+    place = Workplace(Terse(), SandboxToolsSettings(folder="/work", file_bytes=5000), FileLedger())
+    place._folder = "/work"
+    output = await read_tool(place).call({"path": "huge"})
+    assert output.errored and "huge holds more than 5000 bytes; use the shell" in output.text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tumbler.cli.agents.calls import changes, headline, in_full
+from tumbler.cli.agents.calls import beside_changes, changes, headline, in_full
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,21 @@ def test_a_file_that_is_overwritten_shows_what_is_lost():
 )
 def test_what_changes_no_file_has_no_diff(arguments):
     assert changes(arguments, "text") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ({"path": "a", "content": "b"}, {}),
+        ({"path": "a", "old": "b", "new": "c", "replace_all": False}, {}),
+        ({"path": "a", "old": "b", "new": "c", "replace_all": True}, {"replace_all": True}),
+        ({"path": "a", "content": "b", "command": "rm -r ."}, {"command": "rm -r ."}),
+        ({"path": "a", "edits": [{"old": "b", "new": "c"}], "old": "x"}, {"old": "x"}),
+        (
+            {"path": "a", "edits": [{"old": "b", "new": "c", "then": "x"}]},
+            {"edits": [{"old": "b", "new": "c", "then": "x"}]},
+        ),
+    ],
+)
+def test_what_a_diff_does_not_show_is_known(arguments, left):
+    assert beside_changes(arguments) == left

@@ -1,5 +1,6 @@
 """Where conversations are kept: names, finding one again, and one process at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_one_process_has_it_at_a_time(tmp_path):
     shelves = Shelves(tmp_path)
     kept = keep(shelves)
     held = shelves.find(kept.name, Path("/here"))
-    with pytest.raises(RunFolderError, match="open in another process"):
+    with pytest.raises(RunFolderError, match="open already, here or in another process"):
         shelves.find(kept.name, Path("/here"))
     held.close()
     shelves.find(kept.name, Path("/here")).close()
@@ -109,3 +110,22 @@ def test_a_file_of_another_version_is_named(tmp_path):
     (kept.path / "about.json").write_text('{"odd": 1}')
     with pytest.raises(RunFolderError, match="another version"):
         _ = kept.about
+
+
+def test_a_damaged_one_hides_no_other(tmp_path):
+    shelves = Shelves(tmp_path)
+    mine, broken = keep(shelves), keep(shelves, title="broken")
+    (broken.path / "about.json").write_text('{"title":')
+    found = shelves.find("last", Path("/here"))
+    found.close()
+    assert found.name == mine.name
+    assert mine.name in shelves.described(Path("/here"))
+
+
+def test_those_that_begin_at_once_have_folders_of_their_own(tmp_path):
+    shelves = Shelves(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        begun = list(pool.map(lambda _each: shelves.begin(about()), range(32)))
+    for kept in begun:
+        kept.close()
+    assert len({kept.name for kept in begun}) == 32

@@ -134,3 +134,22 @@ def test_a_folders_registry_is_not_read_unasked(state):
         run_session(parsed(*SERVED, *told))
     with pytest.raises(RegistryError, match=r"registry\.toml"):
         run_session(parsed(*SERVED, *told, "--registry", "registry.toml"))
+
+
+def test_a_message_in_bytes_that_are_no_text_can_still_be_sent(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 \xc3\xa9"), encoding="utf-8"))
+    for said in (_prompt(parsed("-p", "-")), _prompt(parsed("-p", "caf\udce9 \udcc3\udca9"))):
+        assert said == "caf\N{REPLACEMENT CHARACTER} é"
+
+
+@pytest.mark.parametrize("network", ["none", "public"])
+def test_a_host_is_not_allowed_beside_a_network_that_knows_no_hosts(network):
+    with pytest.raises(RunError, match="leave one out"):
+        run_session(parsed(*SERVED, "--set", CONTEXT, "--network", network, "--allow", "pypi.org", "-p", "x"))
+
+
+def test_a_wrong_number_is_told_in_words(capsys):
+    for words, told in ((["--turns", "x"], "'x' is no whole number"), (["--temperature", "nan"], "'nan' is no number")):
+        with pytest.raises(SystemExit):
+            parsed(*words)
+        assert told in capsys.readouterr().err

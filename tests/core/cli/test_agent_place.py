@@ -180,3 +180,10 @@ async def test_a_folder_that_is_not_there_is_named(shelf, tmp_path):
     with pytest.raises(RunError, match="is no folder; --workdir"):
         async with opened_place(shelf, site(tmp_path / "none", tmp_path)):
             pass
+
+
+async def test_a_folder_that_holds_ones_home_folder_is_warned_of(shelf, folder, tmp_path, monkeypatch):
+    (folder / "home").mkdir()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    async with opened_place(shelf, site(folder, tmp_path)) as place:
+        assert "Your home folder is part of it" in place.touches[-1]

@@ -165,3 +165,42 @@ def test_waiting_stays_on_its_line_and_does_not_count_the_persons_own_time():
 @pytest.mark.parametrize("reason", [*get_args(EndReason), "interrupted", "failed"])
 def test_every_end_but_the_good_one_is_explained(reason):
     assert bool(ending(Done(reason=reason, text="why"))) == (reason != "finished")
+
+
+def requested(before=None, agent="main", tool="shell", **arguments) -> str:
+    world = World()
+    world.screen.request(ApprovalNeeded(id=1, agent_id=agent, name=tool, arguments=arguments), before)
+    return world.file.getvalue()
+
+
+def test_no_end_of_a_line_hides_from_who_approves_it():
+    assert "; rm -r ~" in requested(command="ls" + " " * 300 + "; rm -r ~")
+
+
+def test_no_argument_beside_an_edit_hides_from_who_approves_it():
+    shown = requested(tool="run", path="a", content="b", command="rm -r ~")
+    assert "+b" in shown and "command: rm -r ~" in shown
+
+
+def test_of_a_long_call_the_end_is_shown_too_and_what_is_not_is_counted():
+    shown = requested(command="\n".join([*(f"echo {number}" for number in range(200)), "rm -r ~"]))
+    assert "echo 0\n" in shown and "rm -r ~" in shown and "142 lines are not shown" in shown
+    assert len(shown.splitlines()) < 70
+
+
+def test_who_asks_for_what_is_said_as_several_agents_may_be_at_work():
+    assert "shell (main/tester-2)" in requested(agent="main/tester-2", command="ls")
+
+
+@pytest.mark.parametrize("text", ["Bonjour\u00a0!", "日本\u3000語", "می\u200cخواهم", "👨\u200d👩\u200d👧"])
+def test_spaces_and_joiners_of_other_scripts_are_shown_as_they_are(text):
+    assert cleaned(text) == text
+
+
+@pytest.mark.parametrize("width", [1, 12, 22])
+def test_waiting_takes_one_line_of_the_narrowest_terminal(width):
+    world = World(terminal=True)
+    world.screen._console.width = width
+    world.screen._quiet_since -= 10
+    world.screen.tick()
+    assert "\n" not in world.file.getvalue()

@@ -148,3 +148,17 @@ def test_the_console_script_is_this_function(tmp_path):
 
     (script,) = entry_points(group="console_scripts", name="tumbler")
     assert script.load() is cli.main
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_has_closed_bring_no_traceback(closed):
+    command = f"{sys.executable} -m tumbler.cli.main agent -p - {closed}"
+    done = subprocess.run(["sh", "-c", command], input="", capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "2>&-" in closed or "the message is empty" in done.stderr
+
+
+def test_a_command_does_its_work_also_where_nobody_takes_its_output():
+    command = f"{sys.executable} -m tumbler.cli.main schema >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,11 +6,12 @@ from typing import Final
 
 from tumbler.contracts.values import JSON, JSONObject
 
-__all__ = ["changes", "headline", "in_full"]
+__all__ = ["beside_changes", "changes", "headline", "in_full"]
 
 _TELLING: Final = ("command", "path", "paths", "pattern", "query", "prompt", "plan", "fact", "url")
 """Arguments that tell most, the most telling first."""
 _LINE: Final = 100
+_OF_EDIT: Final = {"old", "new", "replace_all"}
 
 
 def headline(name: str, arguments: JSONObject) -> str:
@@ -52,6 +53,21 @@ def changes(arguments: JSONObject, before: str | None) -> Sequence[str]:
             after = after.replace(old, new, -1 if everywhere else 1)
         return _diff(before, after)
     return [line for old, new, _ in edits for line in _diff(old, new)]
+
+
+def beside_changes(arguments: JSONObject) -> JSONObject:
+    """Return the arguments that the lines of `changes` do not show."""
+    if isinstance(arguments.get("content"), str):
+        shown = {"content"}
+    elif isinstance(listed := arguments.get("edits"), list | tuple):
+        shown = {"edits"} if all(_is_shown(each) for each in listed) else set()
+    else:
+        shown = _OF_EDIT - ({"replace_all"} if arguments.get("replace_all") else set())
+    return {key: value for key, value in arguments.items() if key not in {"path", *shown}}
+
+
+def _is_shown(edit: JSON) -> bool:
+    return isinstance(edit, Mapping) and edit.keys() <= _OF_EDIT and bool(list(_replacements([edit])))
 
 
 def _edits(arguments: JSONObject) -> Sequence[tuple[str, str, bool]]:

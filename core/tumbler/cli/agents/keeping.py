@@ -1,11 +1,13 @@
 """Where conversations are kept: a folder for each under the state folder; knows no agent."""
 
 import fcntl
+import itertools
 import json
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
@@ -53,7 +55,7 @@ class KeptConversation:
         except BlockingIOError as error:
             self._lock.close()
             raise RunFolderError(
-                f"the conversation {path.name} is open in another process; leave it there first"
+                f"the conversation {path.name} is open already, here or in another process; leave it there first"
             ) from error
 
     def close(self) -> None:
@@ -107,11 +109,7 @@ class Shelves:
     def begin(self, about: About) -> KeptConversation:
         """Make a folder for a conversation that has just begun."""
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(about.title)}".rstrip("-")
-        path, count = self._root / stem, 1
-        while path.exists():
-            count += 1
-            path = self._root / f"{stem}-{count}"
-        kept = KeptConversation(path)
+        kept = KeptConversation(self._made(stem))
         kept.write(replace(about, title=_title(about.title)))
         return kept
 
@@ -121,7 +119,7 @@ class Shelves:
         Raises `RunFolderError` that names those there are.
         """
         known = self.listed()
-        here = [path for path in known if _about(path).folder == str(folder)]
+        here = [path for path, about in self._readable() if about.folder == str(folder)]
         if wanted == "last":
             found = here[:1]
             problem = f"there is no conversation about {folder} yet"
@@ -142,13 +140,30 @@ class Shelves:
 
     def described(self, folder: Path, *, most: int = 10) -> str:
         """Return the latest conversations in words, those about the folder first."""
-        known = sorted(self.listed(), key=lambda path: _about(path).folder != str(folder))[:most]
+        known = sorted(self._readable(), key=lambda pair: pair[1].folder != str(folder))[:most]
         lines = []
-        for path in known:
-            about = _about(path)
+        for path, about in known:
             where = "" if about.folder == str(folder) else f"  [{about.folder}]"
             lines.append(f"{path.name}  {about.title!r}, {about.messages} message(s){where}")
         return "\n".join(lines) or "No conversation was kept so far."
+
+    def _readable(self) -> Sequence[tuple[Path, About]]:
+        """Return the conversations of which something is known; a damaged one must not hide the others."""
+        found: list[tuple[Path, About]] = []
+        for path in self.listed():
+            with suppress(RunFolderError):
+                found.append((path, _about(path)))
+        return found
+
+    def _made(self, stem: str) -> Path:
+        """Make a folder that no other process has made."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for count in itertools.count(1):
+            path = self._root / (stem if count == 1 else f"{stem}-{count}")
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                return path
+        raise AssertionError("counting ends never")
 
 
 def _about(path: Path) -> About:

@@ -8,8 +8,8 @@ from tumbler.cli.agents.holding import Held, Turn
 from tumbler.cli.agents.interrupting import Interruptions
 from tumbler.cli.agents.keeping import About, KeptConversation
 from tumbler.cli.agents.talking import Party, opened_talk
-from tumbler.cli.agents.wording import ending
-from tumbler.contracts.conversation import CallEnded, Done, Event
+from tumbler.cli.agents.wording import cleaned, ending
+from tumbler.contracts.conversation import CallEnded, Done, Event, Notice
 from tumbler.sandboxes.background import BackgroundLoop
 
 __all__ = ["answer_once"]
@@ -37,7 +37,9 @@ def answer_once(
                 if event is None:
                     continue
                 if as_json:
-                    print(json.dumps(_record(event), ensure_ascii=False), flush=True)
+                    print(json.dumps(_record(event)), flush=True)
+                elif isinstance(event, Notice):
+                    _tell(event.text)
                 if isinstance(event, CallEnded) and event.errored and _NOBODY in event.text:
                     refused += 1
                 if isinstance(event, Done):
@@ -59,7 +61,7 @@ def _record(event: Event) -> dict[str, object]:
 def _report(party: Party, done: Done, refused: int, name: str | None, *, as_json: bool) -> None:
     """Print the answer, and beside it what the caller should know."""
     if not as_json and done.reason == "finished":
-        print(done.text)
+        print(cleaned(done.text) if sys.stdout.isatty() else done.text)
     told = [ending(done), party.mind.advice(done.text) if done.reason == "failed" else ""]
     if refused:
         told.append(f"{refused} call(s) were refused, since nobody was there to approve them; --yes approves all")
@@ -67,4 +69,8 @@ def _report(party: Party, done: Done, refused: int, name: str | None, *, as_json
         told.append(f"kept as {name}: tumbler agent --resume {name}")
     for each in told:
         if each:
-            print(f"tumbler: {each}", file=sys.stderr)
+            _tell(each)
+
+
+def _tell(text: str) -> None:
+    print(f"tumbler: {cleaned(text)}", file=sys.stderr)

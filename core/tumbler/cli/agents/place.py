@@ -141,6 +141,8 @@ def _touches(site: Site, sandbox: Sandbox, inside: str) -> Sequence[str]:
             lines.append(f"It reaches {', '.join(site.network.hosts) or 'no host'} and nothing else")
         case _:
             lines.append("It reaches every public address")
-    if site.folder == Path.home():
-        lines.append("This is your home folder, with all keys and settings in it: --workdir names a smaller one")
+    home = Path.home().resolve()
+    if home.is_relative_to(site.folder):
+        what = "This is your home folder" if home == site.folder else "Your home folder is part of it"
+        lines.append(f"{what}, with all keys and settings in it: --workdir names a smaller one")
     return lines

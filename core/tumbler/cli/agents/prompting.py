@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tumbler.cli.agents.hearing import heard, listen
+
 __all__ = ["Prompter"]
 
 _PROMPT: Final = "> "
@@ -32,6 +34,7 @@ class Prompter:
         """Set the line editor up, and keep the history at the end."""
         import readline
 
+        listen()
         readline.set_auto_history(False)
         # Where the line editor knows it, a pasted text comes as one.
         readline.parse_and_bind("set enable-bracketed-paste on")
@@ -66,7 +69,7 @@ class Prompter:
             else:
                 break
         self._lines = []
-        text = "\n".join(lines).strip()
+        text = heard("\n".join(lines)).strip()
         if text and "\n" not in text:
             readline.add_history(text)
         return text
@@ -82,7 +85,7 @@ class Prompter:
         """Return a short answer to a question; what was typed before it was asked is none."""
         with suppress(termios.error):
             termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
-        return input(question).strip()
+        return heard(input(question)).strip()
 
     def _complete(self, text: str, state: int) -> str | None:
         found = [f"/{name}" for name in self._commands() if f"/{name}".startswith(text)] if text[:1] == "/" else []

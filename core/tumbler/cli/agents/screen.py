@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from tumbler.cli.agents.calls import changes, headline, in_full
+from tumbler.cli.agents.calls import beside_changes, changes, headline, in_full
 from tumbler.cli.agents.wording import cleaned, ending, usage
 from tumbler.contracts.conversation import (
     ApprovalNeeded,
@@ -86,7 +86,9 @@ class Screen:
         self._erase_waiting()
         self._waiting = True
         turning = _TURNING[int(waited * 4) % len(_TURNING)]
-        self._console.print(f"{turning} {int(waited)} s (Ctrl-C interrupts)", style="dim", end="", highlight=False)
+        line = Text(f"{turning} {int(waited)} s (Ctrl-C interrupts)", style="dim")
+        line.truncate(max(1, self._console.width - 1))  # a second line could not be wiped away
+        self._console.print(line, end="", soft_wrap=True)
         self._console.file.flush()
 
     def show(self, event: Event) -> None:
@@ -123,13 +125,14 @@ class Screen:
                 pass
 
     def request(self, needed: ApprovalNeeded, before: str | None) -> None:
-        """Show in full what is to be approved."""
+        """Show in full what is to be approved: no end of a line, and no argument, may hide from the person."""
+        agent = "" if needed.agent_id == _MAIN else f" ({needed.agent_id})"
+        self._print(f"{needed.name}{agent}", "bold", indent=1)
         diff = changes(needed.arguments, before)
         if diff:
             self._print(str(needed.arguments.get("path")), "bold", indent=1)
-            self._diff(diff, _FULL_LINES)
-        else:
-            self._lines(in_full(needed.arguments), _FULL_LINES)
+            self._request_lines(diff, coloured=True)
+        self._request_lines(in_full(beside_changes(needed.arguments) if diff else needed.arguments))
         self._requested.append(needed.arguments)
 
     def resume(self) -> None:
@@ -178,6 +181,15 @@ class Screen:
             self._print(line, _COLOURS.get(line[:1], "dim"), indent=2)
         if len(lines) > most:
             self._print(f"… {len(lines) - most} more lines", "dim", indent=2)
+
+    def _request_lines(self, lines: Sequence[str], *, coloured: bool = False) -> None:
+        left_out = len(lines) - _FULL_LINES
+        tail = _FULL_LINES // 3
+        for number, line in enumerate(lines):
+            if left_out > 0 and number == _FULL_LINES - tail:
+                self._print(f"… {left_out} lines are not shown here …", "bold yellow", indent=2)
+            if left_out <= 0 or not _FULL_LINES - tail <= number < len(lines) - tail:
+                self._print(line, _COLOURS.get(line[:1], "dim") if coloured else "dim", indent=2)
 
     def _lines(self, lines: Sequence[str], most: int, style: str = "dim", *, depth: int = 0) -> None:
         for line in lines[:most]:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 from tumbler.cli.agents.choosing import Chosen, choose, of_run, trained
+from tumbler.cli.agents.hearing import heard, listen
 from tumbler.cli.agents.holding import Held
 from tumbler.cli.agents.keeping import About, KeptConversation, Shelves
 from tumbler.cli.agents.models import ModelOptions, opened_mind
@@ -140,6 +141,8 @@ def _plan(args: argparse.Namespace, kept: KeptConversation | None, *, at_termina
     if about is not None and about.agent != _named(chosen):
         warnings = [*warnings, f"the conversation was held with {about.agent}, and this is {_named(chosen)}"]
     asking: Literal["person", "yes", "nobody"] = "yes" if args.yes else "person" if at_terminal else "nobody"
+    if args.allow and args.network not in (None, "allowlist"):
+        raise RunError(f"--allow names single hosts, which --network {args.network} knows nothing of; leave one out")
     mode: Literal["none", "allowlist", "public"] = args.network or ("allowlist" if args.allow else "none")
     return _Plan(
         shelf=shelf,
@@ -239,7 +242,8 @@ def _prompt(args: argparse.Namespace) -> str | None:
         if not sys.stdin.isatty():
             raise RunError("standard input is no terminal; give the message with -p TEXT, or with -p - to read it")
         return None
-    text = sys.stdin.read() if args.prompt == "-" else str(args.prompt)
+    listen()
+    text = heard(sys.stdin.read() if args.prompt == "-" else str(args.prompt))
     if not text.strip():
         raise RunError("the message is empty")
     return text.strip()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -57,15 +57,17 @@ class Talk:
     record: Keep
     kept: KeptConversation | None = None
     """None until there is something to keep."""
-    messages: list[str] = field(default_factory=list)
-    """What the person has said since it was opened."""
+    beginning: str = ""
+    """What the person has said first, or else the last command: those of workflows speak to the agent, too."""
+    spoken: bool = False
+    """Whether the person has said something since it was opened."""
 
     async def keep(self) -> None:
         """Write down how far the conversation is; one in which the agent has said nothing leaves nothing."""
-        if not any(entry.sampled for entry in self.context.entries) or not self.messages:
-            return
         if self.kept is None:
-            self.kept = self.shelves.begin(self.about_with(self.messages[0]))
+            if not any(entry.sampled for entry in self.context.entries):
+                return
+            self.kept = self.shelves.begin(self.about_with(self.beginning))
         await self.conversation.save(self.kept.saved)
         self.record(self.kept.path)
 
@@ -73,9 +75,12 @@ class Talk:
         """Return what to say of it, with a title."""
         return replace(self.about, title=title)
 
-    def said(self, text: str) -> None:
+    def said(self, text: str, *, command: bool = False) -> None:
         """Note what the person says."""
-        self.messages.append(text)
+        self.beginning = self.beginning if self.spoken else text
+        if command:
+            return
+        self.spoken = True
         if self.kept is not None:
             self.kept.count()
 

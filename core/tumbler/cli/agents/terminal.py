@@ -97,8 +97,7 @@ class Terminal:
     def _send(self, talk: Talk, text: str) -> None:
         """Send a message and show what comes of it."""
         command = text.removeprefix("/").split(" ")[0] if text.startswith("/") else ""
-        if command not in talk.conversation.commands:
-            talk.said(text)
+        talk.said(text, command=command in talk.conversation.commands)
         self._screen.resume()
         turn = Turn(self._loop, talk.conversation, text, keep=talk.keep)
         done = self._follow(talk, turn)
@@ -162,7 +161,8 @@ class Terminal:
         async def decide() -> bool:
             return talk.conversation.decide(identity, allowed=allowed, reason=reason)
 
-        self._loop.run(decide())
+        if not self._loop.run(decide()):
+            self._screen.say("That call waits for an answer no more.", "yellow")
         self._screen.resume()
 
     def _before(self, event: ApprovalNeeded) -> str | None:

@@ -1,5 +1,6 @@
 """What the person is told in words: why the agent stopped, and what to do about it; prints nothing."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,7 +20,8 @@ _ENDINGS: Final[Mapping[DoneReason, str]] = {
     "terminated": "Stopped: the environment has ended.",
     "truncated": "Stopped: the environment was cut off.",
 }
-_KEPT: Final = "\n\t"
+_KEPT: Final = "\n\t\u200c\u200d"
+"""Beside what is printable: line ends, tabs, and the joiners of Persian words and of emoji."""
 
 
 def ending(done: Done) -> str:
@@ -41,4 +43,9 @@ def usage(used: TokensUsed, window: int, source: str) -> str:
 def cleaned(text: str) -> str:
     """Return a text that cannot steer a terminal: what models and files say is nobody's order."""
     text = text.replace("\r\n", "\n")
-    return "".join(each if each.isprintable() or each in _KEPT else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(each if _is_harmless(each) else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def _is_harmless(letter: str) -> bool:
+    # Python counts the spaces of other scripts, such as the ideographic one, as not printable.
+    return letter.isprintable() or letter in _KEPT or unicodedata.category(letter) == "Zs"

@@ -24,6 +24,8 @@ class _Made:
     output: ToolOutput
     recorded: bool = False
     """Whether it is in the episode's record already."""
+    notes: tuple[str, ...] = ()
+    """What the hooks have to say beside it."""
 
 
 async def act(thread: AgentThread, reply: ChatReply, answers: Answers) -> None:
@@ -84,16 +86,17 @@ async def _carry_out_all(
 
     async def one(call: ChatCall, offer: Offer) -> None:
         thread.shared.emit(CallStarted(agent_id=thread.id, call_id=call.id, name=call.name, arguments=call.arguments))
-        made[call.id] = await _carry_out(thread, call, offer, answers, chunk=chunk)
+        made[call.id] = await _carry_out(thread, call, offer, chunk=chunk)
         _answer(thread, call, made[call.id].output, answers)
 
     try:
         await _together([one(call, offer) for call, offer in group])
     finally:
-        # In the calls' order, so that records of equal episodes are equal.
-        for call, _ in group:
-            if call.id in made and not made[call.id].recorded:
-                thread.shared.record.note(made[call.id].call, made[call.id].output, chunk=chunk)
+        # In the calls' order, so that prompts and records of equal episodes are equal.
+        for each in (made[call.id] for call, _ in group if call.id in made):
+            answers.notes += each.notes
+            if not each.recorded:
+                thread.shared.record.note(each.call, each.output, chunk=chunk)
 
 
 async def _together(coroutines: Sequence[Coroutine[object, object, None]]) -> None:
@@ -110,14 +113,12 @@ async def _together(coroutines: Sequence[Coroutine[object, object, None]]) -> No
         await asyncio.wait(tasks)
 
 
-async def _carry_out(
-    thread: AgentThread, call: ChatCall, offer: Offer, answers: Answers, *, chunk: int | None
-) -> _Made:
+async def _carry_out(thread: AgentThread, call: ChatCall, offer: Offer, *, chunk: int | None) -> _Made:
     """Carry one call out, unless a hook, the plan or the person is against it."""
     shared, arguments = thread.shared, call.arguments
     told: JSONObject = {"tool": call.name, "arguments": arguments}
     before = await shared.hooks.run("before_tool", told, agent_id=thread.id, name=call.name)
-    answers.notes += [reminder(text) for text in before.context]
+    notes = tuple(reminder(text) for text in before.context)
     changed = before.changes.get("arguments")
     if isinstance(changed, Mapping):
         arguments = changed
@@ -125,18 +126,18 @@ async def _carry_out(
     refusal = f"error: {before.blocked}" if before.blocked is not None else shared.plan.refusal(offer)
     refusal = refusal or await shared.approvals.refusal(offer, arguments, agent_id=thread.id)
     if refusal is not None:
-        return _Made(call=made, output=ToolOutput(text=refusal, errored=True))
+        return _Made(call=made, output=ToolOutput(text=refusal, errored=True), notes=notes)
     if offer.tool is None:
         output = await shared.record.step(made, chunk=chunk)
     else:
         output = await offer.tool.call(arguments)
     told = {"tool": call.name, "arguments": arguments, "text": output.text, "errored": output.errored}
     after = await shared.hooks.run("after_tool", told, agent_id=thread.id, name=call.name)
-    answers.notes += [reminder(text) for text in after.context]
+    notes += tuple(reminder(text) for text in after.context)
     text = after.changes.get("text", output.text)
     text = f"error: {after.blocked}" if after.blocked is not None else text
     shown = ToolOutput(text=str(text), errored=output.errored or after.blocked is not None, ends=output.ends)
-    return _Made(call=made, output=shown, recorded=offer.tool is None)
+    return _Made(call=made, output=shown, recorded=offer.tool is None, notes=notes)
 
 
 def _refuse(thread: AgentThread, call: ChatCall, text: str, answers: Answers, *, chunk: int | None) -> None:

@@ -2,24 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from tumbler_agents.iflow.assembly import Assembled
 from tumbler_agents.iflow.compacting import look
+from tumbler_agents.iflow.own_commands import OWN_COMMANDS
 from tumbler_agents.iflow.planning import PLAN_TOOL, plan_tool
 from tumbler_agents.iflow.prompts import PLANNING, PLANNING_OVER
 from tumbler_agents.iflow.toolbox import Offer, Toolbox
 
 __all__ = ["Answered", "answer", "commands"]
-
-_BUILT_IN: Final[Mapping[str, str]] = {
-    "compact": "Make room: let the context strategies compact the conversation now.",
-    "memory": "Show what the agent is told of the project in every conversation.",
-    "todo": "Show the todo list.",
-    "tools": "Show the tools that the agent has.",
-    "plan": "Begin or leave plan mode: only reading, until you have approved a plan.",
-    "help": "Show the commands.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +25,7 @@ class Answered:
 
 def commands(agent: Assembled) -> Mapping[str, str]:
     """Return each command and what it does."""
-    return {**_BUILT_IN, **{name: each.description for name, each in agent.workflow.commands.items()}}
+    return {**OWN_COMMANDS, **{name: each.description for name, each in agent.workflow.commands.items()}}
 
 
 async def answer(agent: Assembled, text: str) -> Answered:

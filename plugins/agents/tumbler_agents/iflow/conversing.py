@@ -9,6 +9,7 @@ from tumbler.contracts.chat import Dialect
 from tumbler.contracts.conversation import ConversationHost
 from tumbler.contracts.values import JSONObject
 from tumbler.dialects import dialect
+from tumbler.errors import RegistryError
 from tumbler_agents.iflow.approval import Approval, Approver
 from tumbler_agents.iflow.assembly import Host
 from tumbler_agents.iflow.checkpoints import load
@@ -26,6 +27,7 @@ async def conversing(
     settings: IflowSettings, given: ConversationHost, saved: Path | None = None
 ) -> AsyncGenerator[Conversation]:
     """Yield a conversation over what the host gives; see `tumbler.contracts.conversation.ConversingAgent`."""
+    _require_named_place(settings)
     before = None if saved is None else load(saved)
     chosen = dialect(settings.dialect)
     host = Host(
@@ -39,6 +41,16 @@ async def conversing(
     )
     async with opened(_adapted(settings, given), host, before) as conversation:
         yield conversation
+
+
+def _require_named_place(settings: IflowSettings) -> None:
+    """Refuse workflows of whatever folder the person is in: they start programs, and that folder may be anybody's."""
+    folder = settings.workflows
+    if settings.workflow is not None and folder is not None and not folder.expanduser().is_absolute():
+        raise RegistryError(
+            f"workflows = {str(folder)!r} would be looked for in the folder that Tumbler was started in, and a "
+            "workflow may start programs; with a person, name an absolute path, or one that begins with ~"
+        )
 
 
 def _speaker(given: ConversationHost, chosen: Dialect) -> Speaker:

@@ -9,7 +9,7 @@ from tumbler.config import Settings
 from tumbler.errors import RegistryError
 from tumbler_agents.iflow.prompts import GENERAL, GENERAL_DESCRIPTION
 
-__all__ = ["GENERAL_AGENT", "SubAgent", "SubAgentSettings", "parse_definition", "read_definitions"]
+__all__ = ["GENERAL_AGENT", "SubAgent", "SubAgentSettings", "parse_definition", "read_definitions", "read_text"]
 
 
 class SubAgent(Settings):
@@ -63,15 +63,26 @@ class SubAgentSettings(Settings):
 
 def read_definitions(folder: Path) -> Sequence[SubAgent]:
     """Return the sub-agents that a folder's Markdown files define, by name; raise `RegistryError` for a bad one."""
+    folder = folder.expanduser()
     if not folder.is_dir():
         raise RegistryError(f"there is no folder {folder} with sub-agents")
     agents: dict[str, SubAgent] = {}
     for path in sorted(folder.glob("*.md")):
-        agent = parse_definition(path.read_text(encoding="utf-8"), str(path))
+        agent = parse_definition(read_text(path), str(path))
         if agent.name in agents:
             raise RegistryError(f"{path}: another file of the folder defines the sub-agent {agent.name!r}, too")
         agents[agent.name] = agent
     return list(agents.values())
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; raise `RegistryError` where it cannot be read, or is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RegistryError(f"{path} is not written in UTF-8: {error}") from error
 
 
 def parse_definition(text: str, source: str) -> SubAgent:

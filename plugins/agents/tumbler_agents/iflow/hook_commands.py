@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -17,7 +17,11 @@ BLOCKS: Final = 2
 """The exit code that blocks."""
 
 _MOST_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 16
 _SHOWN: Final = 300
+_POLL_S: Final = 0.01
+_FLUSH_S: Final = 0.5
+"""For the last words of a command that has left something running, which keeps its pipes open."""
 
 
 class HookFailed(RuntimeError):
@@ -43,15 +47,54 @@ async def run_on_host(command: str, told: JSONObject) -> JSONObject | None:
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
+    outputs = [_Output(process.stdout), _Output(process.stderr)]
     try:
-        stdout, stderr = await process.communicate(_encoded(told))
+        _tell(process, _encoded(told))
+        await _exited(process)
+        await asyncio.wait([output.reading for output in outputs], timeout=_FLUSH_S)
     finally:
-        # Also what it left behind: the group has the shell's id as long as one of it lives.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode is None:
-            await process.wait()
+        await _end(process, outputs)
+    stdout, stderr = (bytes(output.kept) for output in outputs)
     return _answer(process.returncode or 0, stdout, stderr)
+
+
+class _Output:
+    """What a command says on one stream: it is read to its end, and its beginning is kept."""
+
+    def __init__(self, stream: asyncio.StreamReader | None) -> None:
+        self.kept = bytearray()
+        self.reading = asyncio.create_task(self._read(stream))
+
+    async def _read(self, stream: asyncio.StreamReader | None) -> None:
+        while stream is not None and (piece := await stream.read(_PIECE_BYTES)):
+            self.kept += piece[: _MOST_BYTES - len(self.kept)]
+
+
+def _tell(process: asyncio.subprocess.Process, data: bytes) -> None:
+    """Put the event on a command's standard input, read or not."""
+    if process.stdin is not None:
+        process.stdin.write(data)
+        process.stdin.close()
+
+
+async def _exited(process: asyncio.subprocess.Process) -> None:
+    """Wait until the command itself has ended; asyncio's own wait goes on for whoever still holds its pipes."""
+    while process.returncode is None:  # noqa: ASYNC110  # asyncio has no event for that alone
+        await asyncio.sleep(_POLL_S)
+
+
+async def _end(process: asyncio.subprocess.Process, outputs: Sequence[_Output]) -> None:
+    # Also what it left behind: the group has the shell's id as long as one of it lives.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await _exited(process)
+    for output in outputs:
+        output.reading.cancel()
+    await asyncio.wait([output.reading for output in outputs])
+    # asyncio closes it once all pipes are closed, which a process that has left the group may prevent.
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
 
 
 def _encoded(told: JSONObject) -> bytes:

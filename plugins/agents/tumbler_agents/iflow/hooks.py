@@ -8,15 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tumbler.config import Settings
 from tumbler.contracts.conversation import Emit, HookRan
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.contracts.values import JSON, JSONObject
 from tumbler.errors import SandboxDied
+from tumbler.plugins.names import did_you_mean
 from tumbler_agents.iflow.hook_commands import HookFailed, run_in_sandbox, run_on_host
 
 __all__ = ["HookAnswer", "HookEvent", "HookFunction", "HookRecord", "HookSettings", "HookVerdict", "Hooks"]
@@ -43,6 +44,9 @@ _SECONDS: Final = 30.0
 _MARGIN: Final = 5.0
 """Seconds for which a sandbox is left to end a command by itself, whole process tree and all."""
 _CHANGES: Final[Mapping[str, type]] = {"arguments": Mapping, "text": str, "prompt": str}
+_KEYS: Final[Mapping[str, type]] = {**_CHANGES, "context": str, "reason": str, "decision": str}
+_NAMED: Final = ("before_tool", "after_tool", "subagent_start", "subagent_stop")
+"""Events that have a name which a matcher is held against."""
 
 
 class HookSettings(Settings):
@@ -63,6 +67,12 @@ class HookSettings(Settings):
 
     seconds: float = Field(default=_SECONDS, gt=0)
     """After which it is ended, and what it was told goes on as if it were not there."""
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> Self:
+        if self.matcher != "*" and self.event not in _NAMED:
+            raise ValueError(f"{self.event} has no name that a matcher could be about: leave the matcher out")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +191,11 @@ def _checked(answer: HookAnswer | None) -> HookAnswer:
         return {}
     if not isinstance(answer, Mapping):
         raise HookFailed(f"a hook answers with a JSON object or nothing, not {type(answer).__name__}")
-    for key, kind in {**_CHANGES, "context": str, "reason": str, "decision": str}.items():
+    if unknown := [key for key in answer if key not in _KEYS]:
+        raise HookFailed(f"there is no {unknown[0]!r} in a hook's answer. {did_you_mean(unknown[0], _KEYS)}")
+    if answer.get("decision", "block") != "block":
+        raise HookFailed(f'the decision {answer["decision"]!r} is none: "block" is, and without one nothing is blocked')
+    for key, kind in _KEYS.items():
         if key in answer and not isinstance(answer[key], kind):
             raise HookFailed(f"{key!r} in a hook's answer must be {'an object' if kind is Mapping else 'a text'}")
     return answer

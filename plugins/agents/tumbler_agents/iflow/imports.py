@@ -6,10 +6,12 @@ from typing import Final
 
 from tumbler_agents.iflow.texts import Texts
 
-__all__ = ["DEEPEST", "expanded"]
+__all__ = ["DEEPEST", "MOST", "expanded"]
 
 DEEPEST: Final = 5
 """Imports within imports are followed so far."""
+MOST: Final = 200
+"""Names that are looked up for one file, those in its imports among them: each costs a command in the sandbox."""
 
 _FENCE: Final = re.compile(r"\s*(```|~~~)")
 _CODE: Final = re.compile(r"(`+[^`]*`+)")
@@ -21,12 +23,25 @@ async def expanded(texts: Texts, path: str, text: str) -> str:
     """Return the text of the file `path` with its imports in place.
 
     A path is relative to the file that names it. What stands in code, or is no file, stays as it is; a file that
-    imports itself, also by way of others, is left out there, and so is one more than five imports deep.
+    imports itself, also by way of others, is left out there, and so is one more than five imports deep, and all that
+    come after the first `MOST`.
     """
-    return await _expanded(texts, path, text, (posixpath.normpath(path),))
+    return await _expanded(_Bounded(texts), path, text, (posixpath.normpath(path),))
 
 
-async def _expanded(texts: Texts, path: str, text: str, chain: tuple[str, ...]) -> str:
+class _Bounded:
+    """Texts that are looked up so many times."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        self.left = MOST
+
+    async def read(self, path: str) -> str | None:
+        self.left -= 1
+        return await self._texts.read(path)
+
+
+async def _expanded(texts: _Bounded, path: str, text: str, chain: tuple[str, ...]) -> str:
     lines: list[str] = []
     fence: str | None = None
     for line in text.split("\n"):
@@ -39,7 +54,7 @@ async def _expanded(texts: Texts, path: str, text: str, chain: tuple[str, ...]) 
     return "\n".join(lines)
 
 
-async def _line(texts: Texts, path: str, line: str, chain: tuple[str, ...]) -> str:
+async def _line(texts: _Bounded, path: str, line: str, chain: tuple[str, ...]) -> str:
     parts: list[str] = []
     for index, part in enumerate(_CODE.split(line)):
         if index % 2:
@@ -55,10 +70,12 @@ async def _line(texts: Texts, path: str, line: str, chain: tuple[str, ...]) -> s
     return "".join(parts)
 
 
-async def _imported(texts: Texts, path: str, name: str, chain: tuple[str, ...]) -> str:
+async def _imported(texts: _Bounded, path: str, name: str, chain: tuple[str, ...]) -> str:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
     if target in chain:
         return f"(@{name} is left out: it imports itself)"
+    if texts.left <= 0:
+        return f"(@{name} is left out: more than {MOST} names)"
     text = await texts.read(target)
     if text is None:
         return f"@{name}"

@@ -94,20 +94,24 @@ class Memory:
         self._shown.clear()
 
     async def save(self, fact: str, *, general: bool) -> str:
-        """Add a fact to a memory file and return the file's path; raises `OSError` where it cannot be written."""
-        path = self._path_to_save(general=general)
+        """Add a fact to a memory file and return its path; raises `OSError` and `Refusal` where that cannot be."""
+        path = await self._path_to_save(general=general)
         entry = f"- {' '.join(fact.split())}"
-        await self._texts.write(path, _added(await self._texts.read(path) or "", entry))
+        await self._texts.change(path, lambda text: _added(text, entry))
         self.saved.append(entry)
         return path
 
-    def _path_to_save(self, *, general: bool) -> str:
+    async def _path_to_save(self, *, general: bool) -> str:
+        """Return the file that is read: a new one with an earlier name would take its place in later conversations."""
         if general:
             if not self._settings.general:
                 raise Refusal("there is no general memory file; use the scope project")
             return self._settings.general[0]
         if not self._settings.names:
             raise Refusal("there is no memory file")
+        for name in self._settings.names:
+            if (await self._texts.read(name) or "").strip():
+                return name
         return self._settings.names[0]
 
     async def _folder(self, folder: str) -> list[str]:

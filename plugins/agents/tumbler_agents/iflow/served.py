@@ -50,6 +50,8 @@ def conversation(messages: Sequence[Message], entries: Sequence[LogEntry], diale
         if entry is not None and message.role == "assistant":
             _give_up(built, waiting)
             said = _said(message, entry, dialect)
+            if not (said.content or said.thinking or said.calls):  # chat APIs take no reply that says nothing
+                continue
             waiting = {call.id for call in said.calls}
             built.append(said)
         elif entry is not None and entry.answers in waiting:

@@ -1,10 +1,13 @@
 """Where texts are read from: a sandbox's files, or given ones; knows nothing of what they say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from tumbler.contracts.sandbox import Sandbox
 from tumbler.errors import SandboxError
+from tumbler_agents.tools.ledger import FileLedger
+from tumbler_agents.tools.settings import SandboxToolsSettings
+from tumbler_agents.tools.workplace import Workplace
 
 __all__ = ["GivenTexts", "SandboxTexts", "Texts"]
 
@@ -18,8 +21,11 @@ class Texts(Protocol):
         """Return the text, or None where there is none that can be read."""
         ...
 
-    async def write(self, path: str, text: str) -> None:
-        """Keep a text; raises `OSError` where that cannot be."""
+    async def change(self, path: str, change: Callable[[str], str]) -> None:
+        """Put in place of a text, empty where there is none, what `change` makes of it.
+
+        Raises `OSError` and `Refusal` where that cannot be; what cannot be read is not overwritten.
+        """
         ...
 
 
@@ -42,9 +48,12 @@ class SandboxTexts:
             return None
         return content.decode("utf-8", "replace")
 
-    async def write(self, path: str, text: str) -> None:
-        """Write a file."""
-        await self._sandbox.write(path, text.encode())
+    async def change(self, path: str, change: Callable[[str], str]) -> None:
+        """Change a file; links, the mode and bytes that are no UTF-8 stay as they are."""
+        place = Workplace(self._sandbox, SandboxToolsSettings(), FileLedger())
+        state = await place.look(path)
+        text = (state.content or b"").decode("utf-8", "surrogateescape")
+        await self._sandbox.write(state.path, change(text).encode("utf-8", "surrogateescape"), mode=state.mode)
 
 
 class GivenTexts:
@@ -58,6 +67,6 @@ class GivenTexts:
         """Return a text."""
         return self.texts.get(path)
 
-    async def write(self, path: str, text: str) -> None:
-        """Keep a text."""
-        self.texts[path] = text
+    async def change(self, path: str, change: Callable[[str], str]) -> None:
+        """Change a text."""
+        self.texts[path] = change(self.texts.get(path, ""))

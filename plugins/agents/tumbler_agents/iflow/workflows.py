@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from tumbler.config import Settings
 from tumbler.errors import ComponentNotFoundError, RegistryError
 from tumbler.plugins.names import did_you_mean
-from tumbler_agents.iflow.definitions import SubAgent, read_definitions
+from tumbler_agents.iflow.definitions import SubAgent, read_definitions, read_text
 from tumbler_agents.iflow.hooks import HookSettings
+from tumbler_agents.iflow.own_commands import OWN_COMMANDS
 from tumbler_agents.mcp.settings import McpServer
 
 __all__ = ["FILE", "Command", "Workflow", "load_workflow"]
 
 FILE: Final = "workflow.toml"
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w-]*")
 _ARGUMENT: Final = re.compile(r"\$(ARGUMENTS|[1-9])")
 
 
@@ -71,12 +73,23 @@ class Workflow(Settings):
     hooks: tuple[HookSettings, ...] = ()
     """Hooks, after those of the settings."""
 
+    @field_validator("commands")
+    @classmethod
+    def _can_be_called(cls, value: Mapping[str, Command]) -> Mapping[str, Command]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be typed behind a slash; use letters, digits, - and _")
+            if name in OWN_COMMANDS:
+                raise ValueError(f"/{name} is the scaffold's own command; give this one another name")
+        return value
+
 
 def load_workflow(name: str, folder: Path | None) -> Workflow:
     """Return the workflow in the sub-folder `name`, its agents and memory files read in.
 
     Raises `ComponentNotFoundError` where there is none, and `RegistryError` where it cannot be read.
     """
+    folder = None if folder is None else folder.expanduser()
     known = sorted(path.parent.name for path in folder.glob(f"*/{FILE}")) if folder is not None else []
     if folder is None or name not in known:
         where = "no folder of workflows is set" if folder is None else f"{folder} has no workflow {name!r}"
@@ -94,7 +107,7 @@ def load_workflow(name: str, folder: Path | None) -> Workflow:
 
 def _parsed(path: Path) -> Workflow:
     try:
-        return Workflow.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Workflow.model_validate(tomllib.loads(read_text(path)))
     except tomllib.TOMLDecodeError as error:
         raise RegistryError(f"{path}: {error}") from None
     except ValidationError as error:
@@ -106,7 +119,7 @@ def _text(home: Path, name: str) -> str:
     path = (home / name).resolve()
     if not path.is_relative_to(home.resolve()) or not path.is_file():
         raise RegistryError(f"{home / FILE}: memory_files names {name!r}, which is no file of the bundle")
-    return path.read_text(encoding="utf-8")
+    return read_text(path)
 
 
 def _place(loc: Sequence[object]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tumbler.contracts.values import ToolCall, ToolSpec
+from tumbler.dialects.json_text import read_json
 
 __all__ = ["DONE", "SHELL", "Malformed", "describe", "parse", "write"]
 
@@ -67,9 +68,9 @@ def _parse_named(text: str) -> ToolCall | Malformed:
     if not name:
         return Malformed("error: no tool name after @")
     try:
-        arguments = json.loads(rest or "{}")
-    except json.JSONDecodeError as error:
-        return Malformed(f"error: the arguments of {name} are not JSON: {error.msg}")
+        arguments = read_json(rest or "{}")
+    except ValueError as error:
+        return Malformed(f"error: the arguments of {name} are not JSON: {error}")
     if not isinstance(arguments, dict):
         return Malformed(f"error: the arguments of {name} must be a JSON object")
     return ToolCall(name=name, arguments=arguments)

@@ -1,6 +1,7 @@
 """The sandbox as the tools see it: where paths start, how files are read and written, how helpers run."""
 
 import asyncio
+import errno
 import posixpath
 import re
 from collections.abc import Sequence
@@ -101,10 +102,14 @@ class Workplace:
             ) from None
         except IsADirectoryError:
             raise Refusal(f"{await self.shown(absolute)} is a folder; use list") from None
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise Refusal(_too_large(path, most)) from None
         if result.exit_code != 0:
             raise Refusal(decoded(result.stderr).strip() or f"{path} cannot be read")
         if result.truncated:
-            raise Refusal(f"{path} holds more than {most} bytes; use the shell to look at a part of it")
+            raise Refusal(_too_large(path, most))
         return result.stdout
 
     async def look(self, path: str) -> FileState:
@@ -134,6 +139,10 @@ class Workplace:
             raise Refusal(f"{await self.shown(absolute)} has not been read: read it first, then change it")
         if knowledge == "changed":
             raise Refusal(f"{await self.shown(absolute)} has changed since it was last read: read it again first")
+
+
+def _too_large(path: str, most: int) -> str:
+    return f"{path} holds more than {most} bytes; use the shell to look at a part of it"
 
 
 def _below(path: str, folder: str) -> bool:

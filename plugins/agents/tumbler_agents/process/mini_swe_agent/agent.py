@@ -75,7 +75,7 @@ class MiniSweAgent(ProgramAgent):
         try:
             record = json.loads(ended.files.get(_RECORD, b""))
             return _REASONS.get(record["info"]["exit_status"])
-        except (ValueError, LookupError, TypeError):  # it lies where the policy can write
+        except (ValueError, LookupError, TypeError, RecursionError):  # it lies where the policy can write
             return None
 
     def _configuration(self, asked: Asked) -> JSONObject:
