@@ -61,8 +61,8 @@ def skipped(outcome: Outcome) -> float:
 
 
 def masked(outcome: Outcome) -> float:
-    """Return the mean share that the mask left out."""
-    values = [value for value in outcome.curve("ipa/mask_share") if math.isfinite(value)]
+    """Return the mean share of tokens that the mask left out."""
+    values = [value for value in outcome.curve("ipa/mask_token_share") if math.isfinite(value)]
     return sum(values) / len(values) if values else math.nan
 
 
