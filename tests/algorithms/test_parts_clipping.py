@@ -50,13 +50,12 @@ def test_k3_pulls_back_with_a_finite_gradient_however_far_the_policy_went(batche
 
 def test_the_exponentials_are_exact_where_nothing_overflows_and_go_on_as_tangents():
     x = torch.tensor([-800.0, -1.0, 0.0, 1e-12, 3.0, 19.99], dtype=torch.float64, requires_grad=True)
-    for found, expected in ((bounded_exp(x), x.exp()), (bounded_expm1(x), torch.expm1(x))):
+    for found, expected in ((bounded_exp(x)[0], x.exp()), (bounded_expm1(x), torch.expm1(x))):
         slopes = [torch.autograd.grad(each.sum(), x)[0] for each in (found, expected)]
         assert torch.equal(found, expected)
         assert torch.allclose(*slopes, rtol=1e-15, atol=0)
     beyond = torch.tensor([21.0, math.inf], dtype=torch.float64, requires_grad=True)
-    for function in (bounded_exp, bounded_expm1):
-        value = function(beyond)
+    for value in (bounded_exp(beyond)[0], bounded_expm1(beyond)):
         assert value[0].item() == pytest.approx(2 * math.exp(20), rel=1e-8)
         (slope,) = torch.autograd.grad(value.sum(), beyond)
         assert slope.tolist() == pytest.approx([math.exp(20)] * 2, rel=1e-8)

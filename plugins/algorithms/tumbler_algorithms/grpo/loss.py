@@ -9,7 +9,8 @@ from tumbler_algorithms.parts.clipping import clipped_surrogate
 from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.ratios import mean_log_ratio
 from tumbler_algorithms.parts.token_loss import drift, total_loss
-from tumbler_algorithms.parts.tokens import inside, log_ratio, spread
+from tumbler_algorithms.parts.tokens import count, log_ratio, spread
+from tumbler_algorithms.parts.trained import trained_tokens
 
 __all__ = ["grpo_loss"]
 
@@ -21,7 +22,7 @@ def grpo_loss(batch: TokenBatch, settings: GRPOSettings) -> LossOutput:
     L_t = -min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A), plus the penalties that are asked for.
     `parts.averages.normalise` says what total and denominator are.
     """
-    correction = correct(batch, settings.correction)
+    correction = correct(trained_tokens(batch), settings.correction)
     batch = correction.batch
     advantage = spread(batch.chunk_credit, batch)
     moved = log_ratio(batch.policy_logprobs, batch.old_logprobs.detach(), batch)
@@ -32,5 +33,5 @@ def grpo_loss(batch: TokenBatch, settings: GRPOSettings) -> LossOutput:
         high=settings.clip_high,
         dual=settings.dual_clip,
     )
-    pairs = {**drift(moved, batch), "clipped_share": (held.sum(), inside(batch).sum())}
+    pairs = {**drift(moved, batch), "clipped_share": (held.sum(), count(batch))}
     return total_loss(-surrogate, correction, settings, prefix="grpo/", pairs=pairs)

@@ -9,7 +9,8 @@ from tumbler_algorithms.parts.clipping import clipped_surrogate
 from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.ratios import mean_log_ratio
 from tumbler_algorithms.parts.token_loss import drift, total_loss
-from tumbler_algorithms.parts.tokens import inside, log_ratio, spread
+from tumbler_algorithms.parts.tokens import count, log_ratio, spread
+from tumbler_algorithms.parts.trained import trained_tokens
 
 __all__ = ["gspo_loss"]
 
@@ -21,7 +22,7 @@ def gspo_loss(batch: TokenBatch, settings: GSPOSettings) -> LossOutput:
     (Eq. 7), and L_t = -min(s A, clip(s) A) (Eq. 5). GSPO-token has s_t = sg(s) · π_θ(t) / sg(π_θ(t))
     in its place (Eq. 13-14): s_t equals s, and its gradient is that of token t alone.
     """
-    correction = correct(batch, settings.correction)
+    correction = correct(trained_tokens(batch), settings.correction)
     batch = correction.batch
     advantage = spread(batch.chunk_credit, batch)
     moved = log_ratio(batch.policy_logprobs, batch.old_logprobs.detach(), batch)
@@ -31,5 +32,5 @@ def gspo_loss(batch: TokenBatch, settings: GSPOSettings) -> LossOutput:
     surrogate, held = clipped_surrogate(
         sequence, advantage, low=settings.clip_low, high=settings.clip_high, dual=settings.dual_clip
     )
-    pairs = {**drift(moved, batch), "clipped_share": (held.sum(), inside(batch).sum())}
+    pairs = {**drift(moved, batch), "clipped_share": (held.sum(), count(batch))}
     return total_loss(-surrogate, correction, settings, prefix="gspo/", pairs=pairs)

@@ -13,7 +13,8 @@ from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.sequences import discounted_sums, token_line
 from tumbler_algorithms.parts.settings import CorrectionSettings
 from tumbler_algorithms.parts.token_loss import drift, minus_log_likelihood, total_loss
-from tumbler_algorithms.parts.tokens import inside, log_ratio, spread
+from tumbler_algorithms.parts.tokens import count, log_ratio, spread
+from tumbler_algorithms.parts.trained import trained_tokens
 
 __all__ = ["token_ipa_loss"]
 
@@ -25,6 +26,7 @@ def token_ipa_loss(batch: TokenBatch, settings: TokenIPASettings) -> LossOutput:
     trajectory (a reward within it is discounted from its own chunk's last token), w_t = 1 if the final
     reward is positive and G_t not negative, else clip(π_θ/π_old, 0, 1), and m_t = 1[π_old/μ ≤ H].
     """
+    batch = trained_tokens(batch)
     # Before anything is masked: a reward on a masked token counts for those before it.
     line = token_line(batch)
     returns = line.put(discounted_sums(line.at_chunk_ends(batch.chunk_credit), line, settings.gamma), batch)
@@ -38,7 +40,7 @@ def token_ipa_loss(batch: TokenBatch, settings: TokenIPASettings) -> LossOutput:
     weight = torch.where(failed, ratio.clamp(max=1.0), 1.0) * returns
     pairs = {
         **drift(moved, batch),
-        "capped_share": ((failed & (ratio > 1.0)).sum(), inside(batch).sum()),
+        "capped_share": ((failed & (ratio > 1.0)).sum(), count(batch)),
         "token_mask_share": masked.pairs["mask_share"],
     }
     return total_loss(minus_log_likelihood(weight, batch), left, settings, prefix="ipa-token/", pairs=pairs)

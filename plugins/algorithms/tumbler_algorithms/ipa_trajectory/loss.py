@@ -13,7 +13,8 @@ from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.ratios import mean_log_ratio
 from tumbler_algorithms.parts.settings import CorrectionSettings
 from tumbler_algorithms.parts.token_loss import drift, minus_log_likelihood, total_loss
-from tumbler_algorithms.parts.tokens import inside, log_ratio, spread
+from tumbler_algorithms.parts.tokens import count, log_ratio, spread
+from tumbler_algorithms.parts.trained import trained_tokens
 
 __all__ = ["trajectory_ipa_loss"]
 
@@ -25,7 +26,7 @@ def trajectory_ipa_loss(batch: TokenBatch, settings: TrajectoryIPASettings) -> L
     clip(ρ, 0, 1), ρ is the geometric mean of π_θ/π_old over the trajectory's trained tokens, masked by m_t or
     not, and m_t = 1[π_old/μ ≤ H].
     """
-    correction = correct(batch, settings.correction)
+    correction = correct(trained_tokens(batch), settings.correction)
     batch = correction.batch
     moved = log_ratio(batch.policy_logprobs.detach(), batch.old_logprobs, batch)
     ratio = mean_log_ratio(moved, batch, "trajectory").exp()
@@ -34,7 +35,7 @@ def trajectory_ipa_loss(batch: TokenBatch, settings: TrajectoryIPASettings) -> L
     weight = torch.where(failed, ratio.clamp(max=1.0), 1.0) * spread(batch.chunk_credit, batch)
     pairs = {
         **drift(moved, batch),
-        "capped_share": ((failed & (ratio > 1.0)).sum(), inside(batch).sum()),
+        "capped_share": ((failed & (ratio > 1.0)).sum(), count(batch)),
         "token_mask_share": masked.pairs["mask_share"],
     }
     left = replace(correction, batch=masked.batch)

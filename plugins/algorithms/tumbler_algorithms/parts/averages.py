@@ -6,6 +6,7 @@ from torch import Tensor
 from tumbler.contracts.batch import TokenBatch
 from tumbler_algorithms.parts.objective import Normalisation
 from tumbler_algorithms.parts.tokens import by_trajectory, lengths, sum_by_trajectory
+from tumbler_algorithms.parts.trained import whole
 
 __all__ = ["normalise", "units"]
 
@@ -18,7 +19,7 @@ def normalise(
     length: Tensor | None = None,
     constant: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what each chunk's token losses are multiplied by, [C] float64, and the denominator, [].
+    """Return what each chunk's token losses are multiplied by, [C] or [] where all are alike, and the denominator, [].
 
     With L_t the loss of a token, T_n = Σ_{k∈n} m_k |c_k| and m_k = `keep`, total over denominator is
 
@@ -28,7 +29,7 @@ def normalise(
     - `token-mean`: Σ L_t over Σ_k m_k |c_k| (DAPO, arXiv 2503.14476);
     - `constant`: Σ L_t / `constant` over N (Dr. GRPO, arXiv 2503.20783).
 
-    Each part is a sum over trajectories, so any split of a batch adds up to the whole.
+    Each part is a sum over trajectories, so any split of a batch adds up to the whole. Both are float64.
 
     Args:
         batch: the tokens.
@@ -37,6 +38,12 @@ def normalise(
         length: [C] float64 |c_k|, if it is known already, or where tokens are left out; None counts the tokens.
         constant: tokens that stand for every trajectory's length, with `constant` alone.
     """
+    alike = kind in ("sum", "token-mean", "constant")
+    if alike and length is None and keep is None and whole(batch):
+        counted = batch.chunk_of_token.numel() if kind == "token-mean" else batch.reward.shape[0]
+        each = 1.0 / (constant or 1) if kind == "constant" else 1.0
+        both = torch.tensor([each, counted], dtype=torch.float64, device=batch.reward.device)
+        return both[0], both[1]
     length = lengths(batch) if length is None else length
     length = length if keep is None else length * keep
     denominator = units(batch, kind, length).sum()

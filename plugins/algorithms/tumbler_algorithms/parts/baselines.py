@@ -1,7 +1,6 @@
 """What is taken from a group's rewards before they are credit; knows neither chunk nor tensor."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -26,5 +25,8 @@ def centre(rewards: Sequence[float], baseline: Baseline) -> list[float]:
     total, count = math.fsum(rewards), len(rewards)
     if baseline == "leave-one-out":
         return [reward - (total - reward) / (count - 1) for reward in rewards]
-    scale = statistics.stdev(rewards) + EPSILON if baseline == "whiten" else 1.0
-    return [(reward - total / count) / scale for reward in rewards]
+    centred = [reward - total / count for reward in rewards]
+    if baseline != "whiten":
+        return centred
+    scale = math.sqrt(math.fsum(each * each for each in centred) / (count - 1)) + EPSILON
+    return [each / scale for each in centred]

@@ -15,7 +15,17 @@ from torch import Tensor
 from tumbler.contracts.batch import TokenBatch
 from tumbler_algorithms.parts.metrics import Pairs
 from tumbler_algorithms.parts.settings import CorrectionSettings, Level
-from tumbler_algorithms.parts.tokens import inside, lengths_and_sums, log_ratio, mean_by_level, spread, total
+from tumbler_algorithms.parts.tokens import (
+    count,
+    inside,
+    lengths_and_sums,
+    log_ratio,
+    mean_by_level,
+    only_inside,
+    spread,
+    total,
+)
+from tumbler_algorithms.parts.trained import TrainedTokens
 
 __all__ = ["Correction", "correct", "out_of_bounds", "token_gaps", "without_tokens"]
 
@@ -44,7 +54,7 @@ def correct(batch: TokenBatch, settings: CorrectionSettings) -> Correction:
     if settings.mask != "none":
         gap = token_gaps(batch, settings.mask)
         masked = out_of_bounds(gap, settings.low, settings.high) & inside(batch)
-        tokens = inside(batch).sum()
+        tokens = count(batch)
         pairs["mask_share"] = (masked.sum(), tokens)
         pairs["gap_mean"] = (total(gap), tokens)
         batch = without_tokens(batch, masked)
@@ -52,7 +62,7 @@ def correct(batch: TokenBatch, settings: CorrectionSettings) -> Correction:
         return Correction(batch=batch, weight=batch.old_logprobs.new_ones(()), pairs=pairs)
     gap = token_gaps(batch, settings.weight)
     weight = gap.clamp(max=settings.cap)
-    tokens = inside(batch).sum()
+    tokens = count(batch)
     pairs["weight_mean"] = (total(weight), tokens)
     pairs["weight_capped_share"] = ((gap > settings.cap).sum(), tokens)
     return Correction(batch=batch, weight=weight, pairs=pairs)
@@ -62,7 +72,7 @@ def token_gaps(batch: TokenBatch, level: Level) -> Tensor:
     """Return for each token the gap of what it belongs to, 0 outside of chunks; [B, T] without gradient."""
     old, behaviour = batch.old_logprobs.detach(), batch.behaviour_logprobs.detach()
     if level == "token":
-        return log_ratio(old, behaviour, batch).exp().masked_fill(~inside(batch), 0.0)
+        return only_inside(log_ratio(old, behaviour, batch).exp(), batch)
     length, above, below = lengths_and_sums(batch, old, behaviour)
     means = mean_by_level(above - below, length, batch, "trajectory" if level == "trajectory" else "chunk")
     return spread(means.exp(), batch)
@@ -76,4 +86,7 @@ def out_of_bounds(gap: Tensor, low: float, high: float | None) -> Tensor:
 
 def without_tokens(batch: TokenBatch, masked: Tensor) -> TokenBatch:
     """Return the batch as if the masked tokens had never been trained; `masked` is [B, T] bool."""
-    return replace(batch, chunk_of_token=batch.chunk_of_token.masked_fill(masked, -1))
+    left = batch.chunk_of_token.masked_fill(masked, -1)
+    if isinstance(batch, TrainedTokens):
+        return replace(batch, chunk_of_token=left, whole=False)
+    return replace(batch, chunk_of_token=left)

@@ -10,11 +10,11 @@ _BOUND = 20.0
 infinite value that a clip discards still makes its gradient 0 · ∞, NaN."""
 
 
-def bounded_exp(x: Tensor) -> Tensor:
-    """Return eˣ, above 20 the tangent there: value and slope stay finite, and the slope keeps its sign."""
+def bounded_exp(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eˣ, above 20 the tangent there, and its slope: both stay finite, and the slope keeps its sign."""
     bounded = x.clamp(max=_BOUND)
-    value = bounded.exp()
-    return value + value.detach() * (x - bounded)
+    slope = bounded.exp()
+    return torch.addcmul(slope, slope, x - bounded), slope
 
 
 def bounded_expm1(x: Tensor) -> Tensor:

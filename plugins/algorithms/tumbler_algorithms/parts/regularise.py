@@ -17,7 +17,7 @@ from tumbler_algorithms.parts.exponential import bounded_expm1
 from tumbler_algorithms.parts.metrics import Pairs
 from tumbler_algorithms.parts.segments import row_blocks
 from tumbler_algorithms.parts.settings import KLEstimator, KLReference, RegularisationSettings
-from tumbler_algorithms.parts.tokens import inside, log_ratio, total
+from tumbler_algorithms.parts.tokens import count, log_ratio, only_inside, total
 
 __all__ = ["Penalty", "divergence", "regularise", "total_divergence"]
 
@@ -39,7 +39,7 @@ def regularise(batch: TokenBatch, settings: RegularisationSettings) -> Penalty:
         ContractError: the batch lacks what the settings ask for.
     """
     loss = batch.policy_logprobs.new_zeros(())
-    tokens = inside(batch).sum()
+    tokens = count(batch)
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     if settings.kl_weight > 0:
         kl = divergence(batch, settings.kl_estimator, settings.kl_reference)
@@ -47,7 +47,7 @@ def regularise(batch: TokenBatch, settings: RegularisationSettings) -> Penalty:
         loss = loss + settings.kl_weight * kl
     if settings.entropy_weight > 0:
         entropies = _required(batch.entropies, "entropies", "entropy", "entropy_weight = 0")
-        entropies = entropies.masked_fill(~inside(batch), 0.0)
+        entropies = only_inside(entropies, batch)
         pairs["entropy"] = (total(entropies.detach()), tokens)
         loss = loss - settings.entropy_weight * entropies
     return Penalty(loss=loss, pairs=pairs)

@@ -31,9 +31,12 @@ def segment_sums(segment: Tensor, count: int, *values: Tensor) -> Tensor:
     return sums
 
 
-def spread_segments(values: Tensor, segment: Tensor) -> Tensor:
-    """Return each token's share of its segment's value, 0 without a segment; [S] to [B, T]."""
-    shares: Tensor = _SpreadSegments.apply(values, segment)  # type: ignore[no-untyped-call]  # torch gives no type
+def spread_segments(values: Tensor, segment: Tensor, *, everywhere: bool = False) -> Tensor:
+    """Return each token's share of its segment's value, 0 without a segment; [S] to [B, T].
+
+    `everywhere` says that no token is without a segment, which saves a pass.
+    """
+    shares: Tensor = _SpreadSegments.apply(values, segment, everywhere)  # type: ignore[no-untyped-call]  # torch gives no type
     return shares
 
 
@@ -46,7 +49,8 @@ def row_blocks(rows: Tensor) -> Iterator[slice]:
 
 def _sum(segment: Tensor, count: int, values: tuple[Tensor, ...]) -> Tensor:
     # Tokens without a segment have a sum of their own, at 0 of each lane, which nobody looks at.
-    lane = 1 + torch.arange(segment.shape[1], device=segment.device) % _LANES * (count + 1)
+    tokens = segment.shape[1]
+    lane = (1 + torch.arange(_LANES, device=segment.device) * (count + 1)).repeat(-(-tokens // _LANES))[:tokens]
     sums = torch.zeros(len(values), _LANES * (count + 1), dtype=torch.float64, device=segment.device)
     for block in row_blocks(segment):
         index = (segment[block] + lane).flatten()
@@ -55,7 +59,9 @@ def _sum(segment: Tensor, count: int, values: tuple[Tensor, ...]) -> Tensor:
     return sums.view(len(values), _LANES, count + 1).sum(dim=1)[:, 1:]
 
 
-def _spread(values: Tensor, segment: Tensor) -> Tensor:
+def _spread(values: Tensor, segment: Tensor, everywhere: bool) -> Tensor:
+    if everywhere:
+        return values.index_select(0, segment.flatten()).view(segment.shape)
     table = torch.cat([values.new_zeros(1), values])
     shares = torch.empty(segment.shape, dtype=values.dtype, device=values.device)
     for block in row_blocks(segment):
@@ -96,12 +102,12 @@ class _SpreadSegments(torch.autograd.Function):
     """`_spread` with the gradient that it has: the segment sums."""
 
     @staticmethod
-    def forward(ctx: _Context, values: Tensor, segment: Tensor) -> Tensor:
+    def forward(ctx: _Context, values: Tensor, segment: Tensor, everywhere: bool) -> Tensor:
         ctx.save_for_backward(segment)
         ctx.count, ctx.dtypes = values.shape[0], (values.dtype,)
-        return _spread(values, segment)
+        return _spread(values, segment, everywhere)
 
     @staticmethod
-    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (segment,) = ctx.saved_tensors
-        return segment_sums(segment, ctx.count, grad_outputs[0])[0].to(ctx.dtypes[0]), None
+        return segment_sums(segment, ctx.count, grad_outputs[0])[0].to(ctx.dtypes[0]), None, None

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from tumbler.contracts.batch import LossOutput, TokenBatch
 from tumbler_algorithms.parts.averages import normalise
@@ -9,7 +10,7 @@ from tumbler_algorithms.parts.correction import Correction
 from tumbler_algorithms.parts.metrics import Pairs, report
 from tumbler_algorithms.parts.objective import ObjectiveSettings
 from tumbler_algorithms.parts.regularise import regularise
-from tumbler_algorithms.parts.tokens import inside, spread, total
+from tumbler_algorithms.parts.tokens import count, only_inside, spread, total
 
 __all__ = ["drift", "minus_log_likelihood", "total_loss"]
 
@@ -29,7 +30,11 @@ def total_loss(
     batch = correction.batch
     penalty = regularise(batch, settings)
     scale, denominator = normalise(batch, settings.normalisation, constant=settings.constant_length)
-    summed = total((token_loss * correction.weight + penalty.loss) * spread(scale, batch))
+    if correction.weight.ndim:
+        token_loss = token_loss * correction.weight
+    if penalty.loss.ndim:
+        token_loss = token_loss + penalty.loss
+    summed = total(token_loss * spread(scale, batch)) if scale.ndim else total(token_loss) * scale
     penalties = {f"penalty_{name}": pair for name, pair in penalty.pairs.items()}
     return LossOutput(
         total=summed,
@@ -43,14 +48,37 @@ def minus_log_likelihood(weight: Tensor, batch: TokenBatch) -> Tensor:
 
     The weight, [B, T], has no gradient: it scales that of the log-likelihood alone.
     """
-    # Where the weight is 0 the log-probability may be anything, NaN included: 0 times it need not be 0.
-    return -(weight.detach() * batch.policy_logprobs.masked_fill((weight == 0) | ~inside(batch), 0.0))
+    weight = only_inside(weight.detach(), batch)
+    loss: Tensor = _MinusLikelihood.apply(batch.policy_logprobs, weight)  # type: ignore[no-untyped-call]  # torch gives no type
+    return loss
+
+
+class _Context(FunctionCtx):
+    """What the function below keeps from forward to backward."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+
+class _MinusLikelihood(torch.autograd.Function):
+    """-weight · log π_θ, and its slope: without the mask that autograd would apply to what is 0 already."""
+
+    @staticmethod
+    def forward(ctx: _Context, logprobs: Tensor, weight: Tensor) -> Tensor:
+        # Where the weight is 0 the log-probability may be anything, NaN included: 0 times it need not be 0.
+        slope = -weight
+        ctx.save_for_backward(slope)
+        return logprobs.masked_fill(weight == 0, 0.0).mul_(slope)
+
+    @staticmethod
+    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad_outputs[0] * slope, None
 
 
 def drift(log_ratio: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the metrics of every algorithm: the mean of π_θ/π_old, and an estimate of KL(π_old‖π_θ)."""
-    moved, tokens = log_ratio.detach(), inside(batch).sum()
+    moved, tokens = log_ratio.detach(), count(batch)
     beyond = torch.expm1(moved)
     # A ratio is 1 + expm1(x), and 0 outside of chunks, where x is 0.
     ratios = total(beyond) + tokens
-    return {"ratio_mean": (ratios, tokens), "kl": (total(beyond - moved), tokens)}
+    return {"ratio_mean": (ratios, tokens), "kl": (total(beyond.sub_(moved)), tokens)}

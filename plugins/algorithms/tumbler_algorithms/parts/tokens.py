@@ -12,14 +12,17 @@ from torch import Tensor
 
 from tumbler.contracts.batch import TokenBatch
 from tumbler_algorithms.parts.segments import segment_sums, spread_segments
+from tumbler_algorithms.parts.trained import whole
 
 __all__ = [
     "by_trajectory",
+    "count",
     "inside",
     "lengths",
     "lengths_and_sums",
     "log_ratio",
     "mean_by_level",
+    "only_inside",
     "spread",
     "sum_by_chunk",
     "sum_by_trajectory",
@@ -32,8 +35,22 @@ def inside(batch: TokenBatch) -> Tensor:
     return batch.chunk_of_token >= 0
 
 
+def only_inside(values: Tensor, batch: TokenBatch) -> Tensor:
+    """Return the values, 0 outside of chunks whatever stood there; [B, T]."""
+    return values if whole(batch) else values.masked_fill(~inside(batch), 0.0)
+
+
+def count(batch: TokenBatch) -> Tensor:
+    """Return how many tokens are trained; []."""
+    if whole(batch):
+        return torch.tensor(batch.chunk_of_token.numel(), device=batch.chunk_of_token.device)
+    return inside(batch).sum()
+
+
 def lengths(batch: TokenBatch) -> Tensor:
     """Return |c_k|, the tokens of each chunk that the batch holds; [C] float64."""
+    if whole(batch):
+        return batch.chunk_of_token.flatten().bincount(minlength=len(batch.chunk_credit)).double()
     return lengths_and_sums(batch)[0]
 
 
@@ -78,13 +95,13 @@ def spread(per_chunk: Tensor, batch: TokenBatch) -> Tensor:
     """
     if per_chunk.is_floating_point():
         per_chunk = per_chunk.to(batch.policy_logprobs.dtype)
-    return spread_segments(per_chunk, batch.chunk_of_token)
+    return spread_segments(per_chunk, batch.chunk_of_token, everywhere=whole(batch))
 
 
 def log_ratio(above: Tensor, below: Tensor, batch: TokenBatch) -> Tensor:
     """Return above - below, 0 outside of chunks whatever stood there; [B, T]."""
     # Masked before any arithmetic on it: 0 times what stands elsewhere, NaN or infinity, would not be 0.
-    return (above - below).masked_fill(~inside(batch), 0.0)
+    return only_inside(above - below, batch)
 
 
 def total(values: Tensor) -> Tensor:

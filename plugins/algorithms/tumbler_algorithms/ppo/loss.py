@@ -11,7 +11,8 @@ from tumbler.errors import ContractError
 from tumbler_algorithms.parts.clipping import clipped_surrogate
 from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.token_loss import drift, total_loss
-from tumbler_algorithms.parts.tokens import inside, log_ratio
+from tumbler_algorithms.parts.tokens import count, inside, log_ratio
+from tumbler_algorithms.parts.trained import trained_tokens
 from tumbler_algorithms.ppo.advantages import generalised_advantages
 from tumbler_algorithms.ppo.settings import PPOSettings
 
@@ -27,6 +28,7 @@ def ppo_loss(batch: TokenBatch, settings: PPOSettings) -> LossOutput:
     Raises:
         ContractError: the batch has no values.
     """
+    batch = trained_tokens(batch)
     values, old_values = _values(batch)
     # Before anything is masked: a reward on a masked token counts for those before it.
     advantage, returns = generalised_advantages(batch, old_values, gamma=settings.gamma, lambda_=settings.gae_lambda)
@@ -41,7 +43,7 @@ def ppo_loss(batch: TokenBatch, settings: PPOSettings) -> LossOutput:
         dual=settings.dual_clip,
     )
     error = _value_error(values, old_values, returns, settings.value_clip).masked_fill(~inside(batch), 0.0)
-    tokens = inside(batch).sum()
+    tokens = count(batch)
     pairs = {
         **drift(moved, batch),
         "clipped_share": (held.sum(), tokens),

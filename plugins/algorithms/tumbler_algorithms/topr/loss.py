@@ -11,6 +11,7 @@ from tumbler_algorithms.parts.correction import correct
 from tumbler_algorithms.parts.ratios import mean_log_ratio
 from tumbler_algorithms.parts.token_loss import drift, minus_log_likelihood, total_loss
 from tumbler_algorithms.parts.tokens import by_trajectory, inside, log_ratio, spread, sum_by_chunk, sum_by_trajectory
+from tumbler_algorithms.parts.trained import trained_tokens
 from tumbler_algorithms.topr.settings import TOPRSettings
 
 __all__ = ["topr_loss"]
@@ -23,7 +24,7 @@ def topr_loss(batch: TokenBatch, settings: TOPRSettings) -> LossOutput:
     the whole trajectory, across its segments: a failure loses its weight as the policy leaves it behind,
     so that no probability is driven to 0, and a success never does.
     """
-    correction = correct(batch, settings.correction)
+    correction = correct(trained_tokens(batch), settings.correction)
     batch = correction.batch
     moved = log_ratio(batch.policy_logprobs.detach(), batch.old_logprobs, batch)
     ratio = _trajectory_log_ratio(moved, batch, settings).exp().clamp(max=1.0)
