@@ -102,9 +102,15 @@ class ModelSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSpec(ComponentSpec):
-    """A compute backend for one or more roles; the loaded class keeps the contract of each."""
+    """A compute backend for one or more roles; the loaded class keeps the contract of each.
+
+    Attributes:
+        roles: what it can do.
+        default_roles: those of them that `default` is said of; None is all.
+    """
 
     roles: tuple[BackendRole, ...]
+    default_roles: tuple[BackendRole, ...] | None = None
     load: """Callable[
         [],
         type[SandboxBackend]

@@ -41,6 +41,7 @@ SETTINGS = {
     ("model", "gguf"): 'path = "model.gguf"',
     ("model", "folder"): 'path = "model"',
     ("agent", "process"): 'launch = ["program"]',
+    ("backend", "replay"): 'trajectories = ["run"]',
     ("backend", "openai"): 'base_url = "http://127.0.0.1:8000/v1"\nmodel = "small"',
 }
 """Settings of components that have some without a default."""
@@ -211,7 +212,20 @@ def test_a_run_that_does_not_use_it_ends(outcomes, folder):
 
 PLAIN_WORDS = {
     *("context", "docker", "e2b", "folder", "gateway", "local", "modal", "models", "none", "notes"),
-    *("process", "progress", "report", "service", "summary", "torch", "transformers", "trl"),
+    *(
+        "process",
+        "progress",
+        "ray",
+        "replay",
+        "report",
+        "scripted",
+        "service",
+        "summary",
+        "torch",
+        "transformers",
+        "trl",
+    ),
+    "vllm",
 }
 """Names of plugins and components that also name other things: keys, commands, modes, tiers, roles and packages."""
 

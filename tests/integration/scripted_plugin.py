@@ -1,6 +1,6 @@
 """A plugin of the tests, installed into a folder of its own: policies from scripts, for runs of the real command.
 
-The backend `scripted/policy` serves a model folder's tokenizer and answers by the script of its settings: what it
+The backend `spoken/policy` serves a model folder's tokenizer and answers by the script of its settings: what it
 samples is recorded, trained and reported as any policy's replies are.
 """
 
@@ -63,11 +63,11 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         site = folder / "site"
-        info = site / "tumbler_scripted-1.0.dist-info"
+        info = site / "tumbler_spoken-1.0.dist-info"
         info.mkdir(parents=True)
-        (site / "tumbler_scripted.py").write_text(Path(__file__).read_text())
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tumbler-scripted\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[tumbler.v1]\nscripted = tumbler_scripted\n")
+        (site / "tumbler_spoken.py").write_text(Path(__file__).read_text())
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tumbler-spoken\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[tumbler.v1]\nspoken = tumbler_spoken\n")
         self._environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
 
     def tumbler(self, *arguments: str, timeout: float) -> str:

@@ -66,7 +66,7 @@ use = "bubblewrap"
 root = {root}
 
 [backends.script]
-use = "scripted/policy"
+use = "spoken/policy"
 replies = {replies}
 
 [runs.served]

@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(command.run, parsed)
-    except KeyboardInterrupt:
-        print("tumbler: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"tumbler: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output (`tumbler plugins | head`) has gone; nor may the exit flush to it.
@@ -78,7 +78,9 @@ def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
     except TumblerError as error:
         if parsed.debug:
             raise
-        print(f"tumbler: {error}", file=sys.stderr)
+        # Notes of one line are advice; longer ones are tracebacks of other processes, which `--debug` shows.
+        advice = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+        print("\n".join([f"tumbler: {error}", *advice]), file=sys.stderr)
         return 1
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "Canary",
     "FinishReason",
     "GenerateRequest",
     "Generation",
@@ -59,6 +60,7 @@ class Generation:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     policy_version: int
+    """Of the weights that sampled the first token: the oldest, where new ones came before the last."""
     cached_tokens: int = 0
     """How many of the request's tokens were not computed again."""
 
@@ -113,12 +115,27 @@ class PlainTokenizer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Canary:
+    """What new weights answer to a fixed sequence, computed by the training side: shows whether they arrived."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """At temperature 1; `logprobs[i]` is that of `token_ids[i + 1]` after the tokens before it."""
+    dtype: str = "float32"
+    """The type in which they were computed: how far apart the two sides may be is up to the coarser one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightUpdate:
     """New weights: the tensors themselves within one process, or a folder in Hugging Face format."""
 
     version: int
     tensors: "Callable[[], Iterable[tuple[str, Tensor]]] | None" = None
     folder: Path | None = None
+    partial: bool = False
+    """Whether `tensors` leaves out weights that are still those of the model that `start` loaded."""
+    canary: Canary | None = None
+    """Lets the backend check its log-probabilities after the update."""
 
 
 @runtime_checkable
@@ -143,7 +160,10 @@ class InferenceBackend(Protocol):
         ...
 
     async def update_weights(self, update: WeightUpdate) -> None:
-        """Serve the new weights from the next request on; caches of the old ones are void."""
+        """Serve the new weights from the next request on, at the latest; caches of the old ones are void.
+
+        Raises `InferenceError`, and serves nobody with them, if the update's canary gets other log-probabilities.
+        """
         ...
 
     def metrics(self) -> Mapping[str, float]:

@@ -35,7 +35,7 @@ def default_component(
     Raises `ComponentNotFoundError`, which lists what is installed, where there is none or no single one.
     """
     found = [each for each in host.components(kind) if role is None or role in _roles(each)]
-    declared = [each for each in found if each.spec.default]
+    declared = [each for each in found if _is_default(each, role)]
     # Tumbler's own go first, so that installing a package changes no command's meaning.
     own = [each for each in declared if host.plugin(each.plugin).first_party]
     for group in (own, declared, found):
@@ -43,7 +43,7 @@ def default_component(
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            raise ComponentNotFoundError(_ambiguous(fitting, role or kind, option))
+            raise ComponentNotFoundError(_ambiguous(fitting, role or kind, option, declared=group is not found))
     names = ", ".join(_ids(found)) or "none"
     raise ComponentNotFoundError(
         f"no installed plugin offers a {role or kind} that can be used here (installed: {names}); "
@@ -51,8 +51,15 @@ def default_component(
     )
 
 
-def _ambiguous(found: Sequence[Component], what: str, option: str) -> str:
-    alike = "declare themselves the default" if found[0].spec.default else "could be used, and none is the default"
+def _is_default(component: Component, role: BackendRole | None) -> bool:
+    spec = component.spec
+    if role is None or not isinstance(spec, BackendSpec) or spec.default_roles is None:
+        return spec.default
+    return spec.default and role in spec.default_roles
+
+
+def _ambiguous(found: Sequence[Component], what: str, option: str, *, declared: bool) -> str:
+    alike = "declare themselves the default" if declared else "could be used, and none is the default"
     return f"{len(found)} components of the kind {what} {alike}: {', '.join(_ids(found))}; choose one with {option}"
 
 

@@ -54,7 +54,8 @@ class Observers:
         return sorted(caller.get_hookimpls(), key=lambda call: call.plugin_name)
 
     def _log(self, plugin: str, hook: str, error: Exception) -> None:
-        # An observer that fails at every trajectory must not bury the log in equal tracebacks.
-        first = (plugin, hook) not in self._traced
+        # An observer that fails at every trajectory must not bury the log in equal tracebacks, nor does what the
+        # machine refuses, such as room on a disk that is full, need one.
+        first = (plugin, hook) not in self._traced and not isinstance(error, OSError)
         self._traced.add((plugin, hook))
         logger.error("plugin %r: %s failed: %r", plugin, hook, error, exc_info=error if first else None)

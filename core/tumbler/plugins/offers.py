@@ -71,9 +71,17 @@ def _spec_problems(spec: ComponentSpec) -> Iterator[str]:
             yield f"{field} must be a function that returns the class"
     yield from _role_problems("needs", spec.needs)
     if isinstance(spec, BackendSpec):
-        yield from _role_problems("roles", spec.roles)
-        if not spec.roles:
-            yield f"roles must name at least one of {', '.join(_ROLES)}"
+        yield from _backend_problems(spec)
+
+
+def _backend_problems(spec: BackendSpec) -> Iterator[str]:
+    yield from _role_problems("roles", spec.roles)
+    if not spec.roles:
+        yield f"roles must name at least one of {', '.join(_ROLES)}"
+    if spec.default_roles is not None:
+        yield from _role_problems("default_roles", spec.default_roles)
+        if isinstance(spec.default_roles, tuple) and not {*spec.default_roles} <= {*spec.roles}:
+            yield f"default_roles must be among the roles {spec.roles!r}, not {spec.default_roles!r}"
 
 
 def _role_problems(field: str, roles: object) -> Iterator[str]:

@@ -174,6 +174,10 @@ class RlFigures(Table):
     """How often one rollout is tried."""
     collapse_patience: int = Field(default=5, ge=0)
     """Steps without any spread of rewards before the run stops; 0 never stops it."""
+    stall_seconds: float = Field(default=900.0, ge=0)
+    """Seconds without any progress (a rollout that ends, a token that is sampled) after which what hangs is written
+    down and rollouts in flight for so long are given up and rolled again; after as long again the run ends. While
+    the trainer works it is only written down. 0 never acts."""
     token_budget: int = Field(default=0, ge=0)
     """Tokens sampled by the policy after which the stage ends, however many steps are left: what algorithms are
     compared at. All of them count, also those of rollouts that are dropped, that fail for reasons of infrastructure,
@@ -181,6 +185,20 @@ class RlFigures(Table):
     publish_every: int = Field(default=1, ge=1)
     """Steps after which the inference backend gets the new weights. More than 1 makes rollouts stale on purpose;
     algorithms with `old_policy = "snapshot"` then need as many `snapshots` in the training backend."""
+    max_staleness: int = Field(default=0, ge=0)
+    """How many steps before its own the rollouts of a step may begin, so that rollouts and training overlap. 0 rolls
+    out and trains by turns."""
+    order: Literal["plan", "arrival"] = "plan"
+    """What a step trains: the groups that were planned for it, or as many of those that are complete first, so that
+    no step waits for slow ones: they are trained later. Matters with `max_staleness`."""
+    stale_chunks: Literal["mask", "keep"] = "mask"
+    """What becomes of chunks that were sampled more than `max_staleness` policy versions ago, or `publish_every - 1`
+    more: they are not trained, or left to the algorithm's correction. The other chunks of their trajectory are trained
+    in any case."""
+    redundant_rollouts: int = Field(default=0, ge=0)
+    """Rollouts of each group beyond its size: once as many as the size have finished, the others are cut. This
+    prefers short episodes; the figure `rollout/cut_bias` tells by how much. `order = "arrival"` does so in the first
+    steps alone."""
     max_replacements: int | None = Field(default=None, ge=0)
     """Groups of a step that may be replaced by ones of other tasks when the algorithm refuses them; those
     refused beyond that are left out. As many as the step plans if left out; 0 replaces none."""

@@ -112,8 +112,13 @@ class RlStage:
     max_infra_failures: float
     attempts: int
     collapse_patience: int
+    stall_seconds: float = 900.0
     token_budget: int = 0
     publish_every: int = 1
+    max_staleness: int = 0
+    order: Literal["plan", "arrival"] = "plan"
+    stale_chunks: Literal["mask", "keep"] = "mask"
+    redundant_rollouts: int = 0
     max_replacements: int | None = None
     pool: int = 0
     anchors: Literal["replay", "fork"] = "replay"

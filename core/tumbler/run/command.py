@@ -1,14 +1,19 @@
 """Starts, repeats and resumes runs for whoever asks: folders, signals, the event loop."""
 
 import asyncio
+import errno
+import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tumbler.contracts.values import JSONObject
-from tumbler.errors import RunFolderError
+from tumbler.errors import RunError, RunFolderError, TumblerError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun, load_resolved
 from tumbler.run.execute import execute_run
@@ -25,6 +30,11 @@ __all__ = [
     "start_run",
     "trained_model",
 ]
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_TAKING_DOWN_S = 90.0
+"""For a run that has stalled; workers alone have 30 seconds to clean up."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,7 +56,7 @@ def start_run(resolved: ResolvedRun, path: Path, host: PluginHost) -> JSONObject
     folder = RunFolder(path)
     state = folder.create(resolved.to_json())
     try:
-        return _run(execute_run(resolved, folder, state, host), path)
+        return _run(partial(execute_run, resolved, folder, state, host), path)
     finally:
         folder.close()
 
@@ -63,7 +73,7 @@ def resume_run(path: Path, host: PluginHost) -> JSONObject:
         if state.finished:
             return read_json(path / "results.json")
         require_resumable(resolved, host)
-        return _run(execute_run(resolved, folder, state, host, resumed=True), path)
+        return _run(partial(execute_run, resolved, folder, state, host, resumed=True), path)
     finally:
         folder.close()
 
@@ -81,7 +91,7 @@ def evaluate_run(resolved: ResolvedRun, model: Path, path: Path, host: PluginHos
     state.model = str(model.resolve())
     folder.write_state(state)
     try:
-        return _run(execute_run(alone, folder, state, host), path)
+        return _run(partial(execute_run, alone, folder, state, host), path)
     finally:
         folder.close()
 
@@ -113,6 +123,8 @@ def latest_unfinished(root: Path, names: Sequence[str] = ()) -> Path:
     """Return the newest folder under `root` whose run is not finished; `names` are the runs that count."""
     candidates = sorted(root.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in candidates:
+        if not (path.parent / "run.json").exists():
+            continue  # its process ended before the run began
         run = read_json(path.parent / "run.json")
         if not read_json(path)["finished"] and (not names or run["name"] in names):
             return path.parent
@@ -120,12 +132,38 @@ def latest_unfinished(root: Path, names: Sequence[str] = ()) -> Path:
     raise RunFolderError(f"no unfinished run{wanted} under {root}; start one with: tumbler run NAME")
 
 
-def _run(work: Coroutine[object, object, JSONObject], path: Path) -> JSONObject:
+class _LastResort:
+    """Ends the process of a run that has stalled and cannot be taken down: threads that hang cannot be cancelled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._timer: threading.Timer | None = None
+
+    def arm(self, error: RunError) -> None:
+        """Leave so much time for taking the run down."""
+        self._timer = threading.Timer(_TAKING_DOWN_S, self._end, [error])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        """Note that it is taken down."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self, error: RunError) -> None:
+        late = f"What hangs did not end within {_TAKING_DOWN_S:g} s either; the process ends all the same."
+        sys.stderr.write("\n".join([f"tumbler: {error}", late, _how_to_go_on(self._path), ""]))
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _run(work: Callable[..., Coroutine[object, object, JSONObject]], path: Path) -> JSONObject:
     """Run to the end; SIGINT and SIGTERM cancel it, and it cleans up before `Interrupted` is raised."""
     received: list[int] = []
+    last_resort = _LastResort(path)
 
     async def supervised() -> JSONObject:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(work(on_stall=last_resort.arm))
         loop = asyncio.get_running_loop()
 
         def stop(number: int) -> None:
@@ -140,3 +178,18 @@ def _run(work: Coroutine[object, object, JSONObject], path: Path) -> JSONObject:
         return asyncio.run(supervised())
     except asyncio.CancelledError:
         raise Interrupted(path, received[0] if received else signal.SIGINT) from None
+    except TumblerError as error:
+        error.add_note(_how_to_go_on(path))
+        raise
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        full = RunError(f"no room is left on a disk that the run writes to: {error}. Make room")
+        full.add_note(_how_to_go_on(path))
+        raise full from error
+    finally:
+        last_resort.disarm()
+
+
+def _how_to_go_on(path: Path) -> str:
+    return f"The folder holds what was finished; when the cause is mended, go on with: tumbler run --resume {path}"

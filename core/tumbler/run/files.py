@@ -2,25 +2,35 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
 from tumbler.contracts.values import JSON, JSONObject
-from tumbler.errors import RunFolderError
+from tumbler.errors import RunError, RunFolderError
 
 __all__ = ["append_line", "read_json", "read_line", "read_lines", "read_placed_lines", "repair_lines", "write_json"]
 
 
 def write_json(path: Path, value: JSON) -> None:
-    """Write the file so that a reader finds either the old content or the new, never a part."""
+    """Write the file so that a reader finds either the old content or the new, never a part.
+
+    Raises `RunError` where it cannot be written; the old content is still there then.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with _writing(path):
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump(value, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> JSONObject:
@@ -39,16 +49,23 @@ def read_json(path: Path) -> JSONObject:
 def append_line(path: Path, value: JSONObject) -> int:
     """Append one JSON line and return where it begins.
 
-    It is a single write, so that a killed process leaves at most a torn last line.
+    It is a single write, so that a killed process leaves at most a torn last line. Raises `RunError` where it
+    cannot be written, as on a disk that is full; nothing of it is left then.
     """
     line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        place = os.lseek(descriptor, 0, os.SEEK_END)
-        while line:
-            line = line[os.write(descriptor, line) :]
-    finally:
-        os.close(descriptor)
+    with _writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            place = os.lseek(descriptor, 0, os.SEEK_END)
+            try:
+                while line:
+                    line = line[os.write(descriptor, line) :]
+            except OSError:
+                # The next line that still fits would be joined to what is there of this one.
+                os.ftruncate(descriptor, place)
+                raise
+        finally:
+            os.close(descriptor)
     return place
 
 
@@ -88,3 +105,18 @@ def repair_lines(path: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
         os.truncate(path, whole)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell of a file that cannot be written by a `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        free = ""
+        with suppress(OSError):
+            free = f" ({shutil.disk_usage(path.parent).free >> 10} KiB are free there)"
+        raise RunError(
+            f"{path} could not be written: {error.strerror}{free}; what was written before is whole. Make room or mend "
+            "the cause, then resume the run"
+        ) from error

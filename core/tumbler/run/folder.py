@@ -6,6 +6,8 @@ state.json                       how far the run is; what a resume starts from
 results.json                     the stages' results
 stages/1-sft/trajectories.jsonl  every finished episode
 stages/1-sft/steps.jsonl         which trajectories each step used, and what was refused for which reason
+stages/3-rl/plans.jsonl          what was planned ahead of training, and what came in place of refused groups
+stages/3-rl/choices.jsonl        which of it each step trains
 stages/3-rl/crucial.json         crucial chunks by task, if the algorithm looks for them
 checkpoints/3-rl-10/             model, optimizer, schedule, random states
 ```
@@ -14,6 +16,7 @@ checkpoints/3-rl-10/             model, optimizer, schedule, random states
 import fcntl
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -51,6 +54,8 @@ class RunState:
     dropped or failed, and those made for experts."""
     learnt: JSONObject = field(default_factory=dict)
     """What the algorithm learnt from the stage's rollouts, as it wrote it."""
+    waves: list[int] = field(default_factory=list)
+    """Waves of the stage that are planned, and of which something is left to train."""
     experts: dict[str, JSONObject] = field(default_factory=dict)
     """Task → the stage's expert trajectory for it: its id, its length, the step it was made in."""
     results: list[JSONObject] = field(default_factory=list)
@@ -73,19 +78,20 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take()
         state = RunState()
-        write_json(self.path / "run.json", resolved)
         self.write_state(state)
+        # What makes it a run's folder comes last: a process that ends before leaves one that can still be taken.
+        write_json(self.path / "run.json", resolved)
         return state
 
     def open(self) -> RunState:
         """Open the folder of a run that was begun."""
-        fields = cast("dict[str, Any]", dict(read_json(self.path / "state.json")))
-        try:
-            state = RunState(**fields)
-        except TypeError as error:
-            raise RunFolderError(f"{self.path / 'state.json'} was written by another version: {error}") from error
+        self._read_state()
         self._take()
-        return state
+        try:
+            return self._read_state()  # nobody else changes it any more
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let others work on the folder."""
@@ -114,6 +120,13 @@ class RunFolder:
             if str(path.relative_to(self.path)) not in keep:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def _read_state(self) -> RunState:
+        fields = cast("dict[str, Any]", dict(read_json(self.path / "state.json")))
+        try:
+            return RunState(**fields)
+        except TypeError as error:
+            raise RunFolderError(f"{self.path / 'state.json'} was written by another version: {error}") from error
+
     def _take(self) -> None:
         lock = (self.path / ".lock").open("a+", encoding="utf-8")
         try:
@@ -125,7 +138,8 @@ class RunFolder:
             raise RunFolderError(
                 f"another process (pid {owner}) works on {self.path}; wait for it or end it"
             ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        # Who works on it is for messages alone, which a disk that is full may keep from being written.
+        with suppress(OSError):
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         self._lock = lock

@@ -53,6 +53,10 @@ class StageJournal:
             self._places[trajectory.id] = place
         return found
 
+    def holds(self, trajectory: str) -> bool:
+        """Return whether `read` would find it."""
+        return trajectory in self._places
+
     def read(self, trajectory: str) -> Trajectory:
         """Return the finished episode of that id, which was added or found by `known`."""
         return trajectory_from_json(read_line(self._trajectories, self._places[trajectory]))

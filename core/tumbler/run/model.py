@@ -12,6 +12,7 @@ from tumbler.contracts.inference import Sampling
 from tumbler.contracts.model import ModelSource
 from tumbler.contracts.sandbox import SandboxBackend
 from tumbler.contracts.values import Message
+from tumbler.errors import RunError, TumblerError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedComponent, ResolvedRun
 from tumbler.rollout.runner import LocalEpisodeRunner, NamedEnvironment
@@ -81,7 +82,15 @@ class ModelMaker:
         texts = _Demonstrations(self._resolved, self._host, self._environments, self._sandboxes, loop)
         # One seed for both: sources that make a tokenizer from the texts then make the same one.
         seed = derive_seed(self._resolved.seed, "model") % 2**31
-        return await asyncio.to_thread(source.prepare, place, texts=texts, seed=seed)
+        try:
+            return await asyncio.to_thread(source.prepare, place, texts=texts, seed=seed)
+        except TumblerError:
+            raise
+        # Model sources are third-party code, and what they write with tells of a full disk in errors of its own.
+        except Exception as error:
+            raise RunError(
+                f"the model source {component.id!r} could not prepare {place}: {type(error).__name__}: {error}"
+            ) from error
 
 
 class _Demonstrations:

@@ -32,6 +32,11 @@ class ReplacementBudget:
         await self.settle(place)
         return 0
 
+    async def take_up(self, place: int, *, turns: int) -> None:
+        """Note what an earlier process did at a place: so many replacements, and nothing will follow."""
+        self._asked[place] = turns
+        await self.settle(place)
+
     async def settle(self, place: int) -> None:
         """Note that the place will not ask again."""
         self._settled[place] = True

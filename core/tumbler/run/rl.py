@@ -1,4 +1,7 @@
-"""The stage `rl`: plan, roll out, credit, train, publish; one training step after the other."""
+"""The stage `rl`: plan, roll out, credit, train, publish; one training step after the other.
+
+Rollouts may run ahead of training; see `tumbler.run.waves`.
+"""
 
 import logging
 import time
@@ -14,9 +17,10 @@ from tumbler.run.credit import credit_groups
 from tumbler.run.experts import ExpertBook
 from tumbler.run.files import write_json
 from tumbler.run.learning import crucial_chunks, learnt_state, observe, restore
-from tumbler.run.rolling import RolledStep, StepRollouts
-from tumbler.run.statistics import summarise_anchors, summarise_rollouts
+from tumbler.run.staleness import mask_stale, summarise_staleness
+from tumbler.run.statistics import summarise_anchors, summarise_cuts, summarise_rollouts
 from tumbler.run.tasks import StepTasks
+from tumbler.run.waves import RolledStep, Waves
 from tumbler.run.workbench import Stage
 
 __all__ = ["run_rl"]
@@ -31,15 +35,17 @@ async def run_rl(stage: Stage) -> None:
     if state.step == 0:
         stage.bench.need_training().begin("rl", optimizer_steps=settings.steps * _updates(algorithm))
     restore(algorithm, state.learnt)
-    await stage.bench.publish()
-    tasks, book, stopped = StepTasks(stage, per_step=algorithm.tasks_per_step), ExpertBook(stage), ""
-    while state.step < settings.steps and not stopped:
-        stopped = _reason_to_stop(stage)
-        if stopped:
-            state.learnt = learnt_state(algorithm)
-            await stage.checkpoint()
-        else:
-            await _step(stage, state.step, tasks, book)
+    await stage.publish()
+    book, stopped = ExpertBook(stage), ""
+    tasks = StepTasks(stage, per_step=algorithm.tasks_per_step)
+    async with Waves(stage, tasks, book) as waves, stage.watch():
+        while state.step < settings.steps and not stopped:
+            stopped = _reason_to_stop(stage)
+            if stopped:
+                state.learnt = learnt_state(algorithm)
+                await stage.checkpoint()
+            else:
+                await _step(stage, state.step, waves, book)
     stage.finish({"steps": state.step, "stopped": stopped, "checkpoint": state.checkpoint, **_findings(stage)})
 
 
@@ -54,20 +60,23 @@ def _reason_to_stop(stage: Stage) -> str:
     return ""
 
 
-async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> None:
+async def _step(stage: Stage, step: int, waves: Waves, book: ExpertBook) -> None:
     state, algorithm = stage.bench.state, stage.bench.need_algorithm()
     started, sampled = time.perf_counter(), state.sampled_tokens
-    rolled = await StepRollouts(stage, step, algorithm, tasks, book).roll_out()
+    waves.allow(step)
+    rolled = await waves.take(step)
     observed = observe(algorithm, rolled.seen)
     book.learn(step, (each for group in rolled.seen for each in group.trajectories))
-    batch = credit_groups(algorithm, rolled.kept)
+    fresh, staleness = _fresh(stage, rolled)
+    batch = credit_groups(algorithm, fresh)
     collected = time.perf_counter()
     report = await _train(stage, step, batch)
     trained = time.perf_counter()
     if (step + 1) % stage.bench.resolved.rl.publish_every == 0:
-        await stage.bench.publish()
+        await stage.publish()
     values = {
         **_figures(rolled),
+        **staleness,
         "rollout/sampled_tokens": float(state.sampled_tokens - sampled),
         "rollout/lost_experts": float(book.lost[step]),
         **observed,
@@ -82,11 +91,23 @@ async def _step(stage: Stage, step: int, tasks: StepTasks, book: ExpertBook) -> 
     await _write_down(stage, step, report, batch, rolled)
 
 
+def _fresh(stage: Stage, rolled: RolledStep) -> tuple[list[Group], dict[str, float]]:
+    """Return the groups to train, without what is too old, and the figures on how old it is."""
+    settings, version = stage.bench.resolved.rl, stage.bench.need_training().version
+    # Weights that are published late make every rollout older, on purpose.
+    bound = settings.max_staleness + settings.publish_every - 1
+    figures = summarise_staleness(rolled.kept, version=version, bound=bound)
+    if settings.stale_chunks == "keep":
+        return rolled.kept, figures
+    return mask_stale(rolled.kept, version=version, bound=bound), figures
+
+
 async def _train(stage: Stage, step: int, batch: Sequence[CreditedTrajectory]) -> StepReport:
     if not batch:
         _LOG.warning("%s step %d trains nothing: no trajectory was kept", stage.info.label, step)
         return StepReport(optimizer_steps=0, metrics={})
-    return await stage.bench.need_training().step(batch, stage.bench.need_algorithm())
+    with stage.training():
+        return await stage.bench.need_training().step(batch, stage.bench.need_algorithm())
 
 
 async def _write_down(
@@ -112,6 +133,7 @@ def _figures(rolled: RolledStep) -> dict[str, float]:
     return {
         **summarise_rollouts([each for group in rolled.seen for each in group.trajectories]),
         **summarise_anchors(rolled.seen),
+        **summarise_cuts(collected.spans),
         "rollout/infra_failed": float(collected.failures),
         "rollout/rerolled": float(collected.failures - collected.lost),
         "rollout/lost": float(collected.lost),

@@ -24,11 +24,12 @@ async def run_sft(stage: Stage) -> None:
     for step, batch in zip(range(settings.steps), order, strict=False):
         if step < stage.bench.state.step:
             continue
-        report = await training.fit_sft(batch)
+        with stage.training():
+            report = await training.fit_sft(batch)
         stage.emit_step(StepMetrics(step=step, values=report.metrics, samples=report.samples))
         due = stage.checkpoint_due(step, steps=settings.steps, every=settings.checkpoint_every)
         await stage.finish_step(step, report.optimizer_steps, [each.id for each in batch], checkpoint=due)
-    await stage.bench.publish()
+    await stage.publish()
     tokens = sum(chunk.end - chunk.start for each in demonstrations for chunk in each.chunks)
     stage.finish(
         {

@@ -8,68 +8,83 @@ from tumbler.contracts.environment import Task
 from tumbler.run.workbench import Stage
 from tumbler.seeding import derive_seed
 
-__all__ = ["StepTasks", "draw"]
+__all__ = ["StepTasks", "WaveTasks", "draw", "fresh_tasks"]
 
 
 class StepTasks:
-    """Deals out tasks, step by step in ascending order; what it deals depends on seeds alone."""
+    """Deals out tasks, wave by wave in ascending order; what it deals depends on seeds alone."""
 
     def __init__(self, stage: Stage, *, per_step: int) -> None:
-        """Deal `per_step` tasks in a step, or as many as there are."""
+        """Deal `per_step` tasks to a wave, or as many as there are."""
         self._stage = stage
         self._settings = stage.bench.resolved.rl
         self._per_step = per_step
         self._pool: Sequence[Task] = ()
         self._draws: Iterator[list[Task]] = iter(())
         self._drawn = 0
-        self._taken: set[str] = set()
-        self._spares: list[Sequence[Task]] = []
-        self._asking = asyncio.Lock()
+        self._drawing = asyncio.Lock()
 
-    async def of_step(self, step: int) -> Sequence[Task]:
-        """Return the tasks of the step and forget the spares of the one before."""
-        tasks = await self._from_pool(step) if self._settings.pool else await self._fresh(self._per_step, "tasks", step)
-        self._taken = {task.id for task in tasks}
-        self._spares = []
-        return tasks
+    async def of_wave(self, wave: int) -> "WaveTasks":
+        """Return the tasks of the wave."""
+        async with self._drawing:
+            drawn = await self._from_pool(wave) if self._settings.pool else ()
+        return WaveTasks(
+            self._stage, wave, drawn or await fresh_tasks(self._stage, self._per_step, "tasks", wave), pool=self._pool
+        )
 
-    async def spare(self, step: int, *, turn: int, place: int, places: int) -> Task:
-        """Return the task for the group that is `turn` (from 1) in line to replace the planned one at `place`.
-
-        Tasks that the step has not seen, as far as there are any.
-        """
-        async with self._asking:
-            while len(self._spares) < turn:
-                self._spares.append(await self._more(step, places))
-        spares = self._spares[turn - 1]
-        return spares[place % len(spares)]
-
-    async def _from_pool(self, step: int) -> Sequence[Task]:
+    async def _from_pool(self, wave: int) -> Sequence[Task]:
         if not self._pool:
-            self._pool = await self._fresh(self._settings.pool, "pool")
+            self._pool = await fresh_tasks(self._stage, self._settings.pool, "pool")
             size = min(self._per_step, len(self._pool))
             self._draws = draw(self._pool, size, self._stage.seed("pool", "order"))
         tasks: list[Task] = []
-        while self._drawn <= step:
+        while self._drawn <= wave:
             tasks = next(self._draws)
             self._drawn += 1
         return tasks
 
-    async def _more(self, step: int, count: int) -> Sequence[Task]:
+
+class WaveTasks:
+    """The tasks of one wave, and others for groups of it that are refused."""
+
+    def __init__(self, stage: Stage, wave: int, tasks: Sequence[Task], *, pool: Sequence[Task] = ()) -> None:
+        """Deal spares from the pool, or new ones where it is empty."""
+        self.planned = tasks
+        self._stage = stage
+        self._wave = wave
+        self._pool = pool
+        self._taken = {task.id for task in tasks}
+        self._spares: list[Sequence[Task]] = []
+        self._asking = asyncio.Lock()
+
+    async def spare(self, *, turn: int, place: int, places: int) -> Task:
+        """Return the task for the group that is `turn` (from 1) in line to replace the planned one at `place`.
+
+        Tasks that the wave has not seen, as far as there are any.
+        """
+        async with self._asking:
+            while len(self._spares) < turn:
+                self._spares.append(await self._more(places))
+        spares = self._spares[turn - 1]
+        return spares[place % len(spares)]
+
+    async def _more(self, count: int) -> Sequence[Task]:
         """Return `count` tasks for one more turn of replacements."""
         turn = len(self._spares) + 1
         if self._pool:
-            order = Random(self._stage.seed("spares", step, turn))
+            order = Random(self._stage.seed("spares", self._wave, turn))
             candidates: Sequence[Task] = order.sample(self._pool, len(self._pool))
         else:
-            candidates = await self._fresh(count + len(self._taken), "spares", step, turn)
+            candidates = await fresh_tasks(self._stage, count + len(self._taken), "spares", self._wave, turn)
         unseen = [task for task in candidates if task.id not in self._taken] or candidates
         chosen = unseen[:count]
         self._taken.update(task.id for task in chosen)
         return chosen
 
-    async def _fresh(self, count: int, *path: str | int) -> Sequence[Task]:
-        return await self._stage.bench.tasks(self._settings.env, "train", count, self._stage.seed(*path))
+
+async def fresh_tasks(stage: Stage, count: int, *path: str | int) -> Sequence[Task]:
+    """Return new training tasks, as many as there are; equal paths give equal ones."""
+    return await stage.bench.tasks(stage.bench.resolved.rl.env, "train", count, stage.seed(*path))
 
 
 def draw(pool: Sequence[Task], size: int, seed: int) -> Iterator[list[Task]]:

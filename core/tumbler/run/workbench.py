@@ -1,7 +1,8 @@
 """What the stages of a run work with: the built components, the folder, the state, the observers."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,15 +13,17 @@ from tumbler.contracts.execution import RolloutRequest
 from tumbler.contracts.inference import InferenceBackend, Sampling
 from tumbler.contracts.training import TrainingBackend
 from tumbler.contracts.values import JSONObject
-from tumbler.errors import RunError
+from tumbler.errors import RunError, TumblerError
 from tumbler.observers import RunInfo, StageInfo, StepMetrics
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedComponent, ResolvedRun
-from tumbler.rollout.scheduler import Collected, Follow, Reject, Scheduler
+from tumbler.rollout.scheduler import Collected, Follow, Reject, Scheduler, Settle
 from tumbler.run.assembly import environment_key
 from tumbler.run.folder import RunFolder, RunState
 from tumbler.run.journal import StageJournal
+from tumbler.run.plans import PlanJournal
 from tumbler.run.provenance import Makers
+from tumbler.run.watchdog import OnStall, Watchdog
 from tumbler.seeding import derive_seed
 from tumbler.trajectory import Anchor, Trajectory
 
@@ -44,6 +47,8 @@ class Workbench:
     algorithm: Algorithm | None
     started: float
     """`time.monotonic()` when this process took up the run, less what earlier ones spent."""
+    on_stall: OnStall | None
+    """Is told when a stage without progress is about to be ended."""
 
     def need_training(self) -> TrainingBackend:
         """Return the training backend; the registry's checks make sure that there is one."""
@@ -87,11 +92,14 @@ class Stage:
         """
         self.bench = bench
         self.info = info
-        self.journal = StageJournal(bench.folder.stage(info.label))
+        folder = bench.folder.stage(info.label)
+        self.journal = StageJournal(folder)
         self._makers = Makers.of(bench.resolved, bench.host)
+        self._watchdog: Watchdog | None = None
         self._known = self.journal.known()
         for trajectory in self._known.values():
             self._makers.require(trajectory)
+        self.plans = PlanJournal(folder, self.journal)
 
     def seed(self, *path: str | int) -> int:
         """Return a seed of this stage."""
@@ -130,20 +138,72 @@ class Stage:
         *,
         reject: Reject | None = None,
         follow: Follow | None = None,
+        settle: Settle | None = None,
+        rank: int = 0,
+        spares: int = 0,
         dispensable: bool = False,
     ) -> Collected:
         """Run the requests, and what follows them, but for what the journal knows; see `Scheduler.collect`.
 
-        What the policy sampled in them counts in the state.
+        What the policy sampled in them counts in the state, by `spend` where `settle` is told of each group.
         """
         collected = await self.bench.scheduler.collect(
-            requests, known=self._known, report=self._report, reject=reject, follow=follow, dispensable=dispensable
+            requests,
+            known=self._known,
+            report=self._report,
+            reject=reject,
+            follow=follow,
+            settle=settle,
+            rank=rank,
+            spares=spares,
+            dispensable=dispensable,
         )
+        if settle is None:
+            self.spend(collected)
+        return collected
+
+    def spend(self, collected: Collected) -> None:
+        """Count what the policy sampled, and let go of trajectories that nobody asks for again."""
         self.bench.state.sampled_tokens += collected.sampled_tokens
         for group in collected.trajectories.values():
             for trajectory in group:
                 self._known.pop(trajectory.id, None)
-        return collected
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[None]:
+        """Watch for progress while the block runs; see `Watchdog`."""
+        seconds = self.bench.resolved.rl.stall_seconds
+        folder = self.bench.folder.stage(self.info.label)
+        bench = self.bench
+        watchdog = Watchdog(bench.scheduler.flights, bench.inference, folder, seconds=seconds, on_stall=bench.on_stall)
+        async with watchdog:
+            self._watchdog = watchdog
+            try:
+                yield
+            finally:
+                self._watchdog = None
+
+    async def publish(self) -> None:
+        """Give the weights in training to the inference backend; one that never takes them ends the run."""
+        if self._watchdog is not None:
+            await self.bench.publish()
+            return
+        async with self.watch():
+            await self.bench.publish()
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Let the watchdog know that the trainer works while the block runs; errors say in which step."""
+        if self._watchdog is not None:
+            self._watchdog.note(training=True)
+        try:
+            yield
+        except TumblerError as error:
+            error.add_note(f"It happened in {self.info.label}, when {self.bench.state.step} steps were done.")
+            raise
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.note(training=False)
 
     def emit_step(self, metrics: StepMetrics) -> None:
         """Tell observers of a finished step."""
@@ -176,6 +236,7 @@ class Stage:
         state.step = 0
         state.history = {}
         state.learnt = {}
+        state.waves = []
         state.experts = {}
         state.flat_steps = 0
         state.sampled_tokens = 0
@@ -192,7 +253,8 @@ class Stage:
         """Save a checkpoint of the state as it stands; what came before it need never be done again."""
         state = self.bench.state
         path = self.bench.folder.checkpoint(self.info.label, state.step)
-        await self.bench.need_training().save(path)
+        with self.training():
+            await self.bench.need_training().save(path)
         state.checkpoint = str(path.relative_to(self.bench.folder.path))
         state.seconds = time.monotonic() - self.bench.started
         self.bench.folder.write_state(state)
@@ -206,6 +268,8 @@ class Stage:
 
     async def _report(self, trajectory: Trajectory) -> None:
         self._makers.require(trajectory)
+        if self._watchdog is not None:
+            self._watchdog.note()
         self.journal.add(trajectory)
         self.bench.host.observers.emit(
             "tumbler_trajectory_finished", run=self.bench.info, stage=self.info, trajectory=trajectory

@@ -1,5 +1,6 @@
 """Small models of several families, and a backend that serves one."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def ask() -> Callable[..., GenerateRequest]:
         return GenerateRequest(token_ids=tuple(token_ids), sampling=rules, seed=seed, session=session)
 
     return request
+
+
+async def _begun(
+    backend: TransformersInference, request: GenerateRequest, tokens: int = 1
+) -> "asyncio.Task[Generation]":
+    before = backend.metrics()["tokens_sampled"]
+    task = asyncio.create_task(backend.generate(request))
+    while backend.metrics()["tokens_sampled"] < before + tokens:
+        await asyncio.sleep(0)
+    return task
+
+
+@pytest.fixture
+def begun() -> Callable[..., object]:
+    """Starts a request and returns its task once so many tokens are there."""
+    return _begun
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Tokenizer and chat template of a model folder."""
 
 import json
+import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -80,3 +83,27 @@ def test_tokens_that_frame_turns_are_words_in_a_message_whether_or_not_the_token
         assert framing not in ids
         assert not set(tokenizer.encode("<|end|>")).intersection(ids)
         assert tokenizer.decode(ids).replace(" ", "") == text.replace(" ", "")
+
+
+def test_what_it_remembers_is_nobody_elses_to_change(folder):
+    tokenizer = HuggingFaceTokenizer(folder)
+    expected = tokenizer.encode("some words")
+    tokenizer.encode("some words").clear()
+    assert tokenizer.encode("some words") == expected
+
+
+def test_a_template_that_tells_the_time_is_asked_each_time(folder):
+    set_template(folder, "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}{{ strftime_now('%f') }}")
+    tokenizer = HuggingFaceTokenizer(folder)
+    assert len({tokenizer.render(TALK, add_generation_prompt=False) for _ in range(50)}) > 1
+
+
+def test_a_process_that_is_handed_one_imports_no_torch(folder, tmp_path):
+    packed = tmp_path / "tokenizer.pickle"
+    packed.write_bytes(pickle.dumps(HuggingFaceTokenizer(folder)))
+    program = (
+        "import pathlib, pickle, sys; tokenizer = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()); "
+        "print(tokenizer.encode('some words'), 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program, packed], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == f"{HuggingFaceTokenizer(folder).encode('some words')} False"

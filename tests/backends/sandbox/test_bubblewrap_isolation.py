@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ async def test_nothing_but_the_sandboxes_own_folders_can_be_written(box):
 async def test_no_switch_of_the_kernel_can_be_opened_for_writing(box):
     result = await python(box, WRITABLE_PROC_FILES)
     assert (result.stdout, result.stderr) == (b"", b"")
+
+
+async def test_signals_that_this_process_ignores_are_not_ignored_inside(bubblewrap):
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        box = await bubblewrap.create(SandboxSpec())
+        ignored = (await box.exec("grep SigIgn /proc/self/status")).stdout.split()[1]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert int(ignored, 16) & 0b11 == 0
+    await box.delete()
 
 
 async def test_processes_of_the_host_are_invisible_and_out_of_reach(box):

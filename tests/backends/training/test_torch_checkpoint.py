@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from tumbler.contracts.batch import CreditedTrajectory
-from tumbler.errors import RunFolderError
+from tumbler.errors import RunError, RunFolderError
 from tumbler_backends.training.torch.settings import OptimizerSettings
 
 DECAYING = OptimizerSettings(learning_rate=1e-2, schedule="cosine", warmup_steps=2)
@@ -113,8 +113,8 @@ async def test_a_crash_while_saving_leaves_the_older_checkpoint_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full_disk)
-        for name in ("last", "new"):
-            with pytest.raises(OSError, match="no space"):
+        for name, kept in (("last", "the older one in its place is whole"), ("new", "there is none")):
+            with pytest.raises(RunError, match=kept):
                 await backend.save(tmp_path / name)
     assert not (tmp_path / "new").exists()
     await backend.load(tmp_path / "last")

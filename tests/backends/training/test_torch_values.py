@@ -8,7 +8,7 @@ from transformers.utils import logging
 from tumbler.contracts.batch import CreditedTrajectory, LossOutput
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.collate import Batch
-from tumbler_backends.training.torch.policy import Policy, load_policy
+from tumbler_backends.training.torch.policy import Policy, load_policy, state_size
 from tumbler_backends.training.torch.settings import OptimizerSettings, TorchTrainingSettings, ValueHeadSettings
 from tumbler_backends.training.torch.value_head import ValueHead
 
@@ -306,7 +306,7 @@ def test_hidden_states_are_those_below_the_head_also_where_logits_are_capped(mod
         batch = Batch(token_ids=tokens, positions=positions, temperatures=None)
         torch.testing.assert_close(policy(batch, with_states=True).states, states[positions - 1])
         assert policy(batch).states is None
-        assert policy.state_size() == 16
+        assert state_size(policy, torch.device("cpu")) == 16
 
 
 def test_a_model_that_hands_over_no_hidden_states_is_refused(model_folder, monkeypatch):
@@ -322,7 +322,7 @@ def test_a_model_that_hands_over_no_hidden_states_is_refused(model_folder, monke
 
     monkeypatch.setattr(model, "forward", without_states)
     with pytest.raises(RunError, match="Gemma2ForCausalLM does not hand over its hidden states"):
-        policy.state_size()
+        state_size(policy, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])

@@ -31,7 +31,15 @@ PLUGIN = """
     @hookimpl
     def tumbler_backends():
         return [
-            BackendSpec(name=name, summary="Serve.", load=_load, config=_config, roles=roles, default=default)
+            BackendSpec(
+                name=name,
+                summary="Serve.",
+                load=_load,
+                config=_config,
+                roles=roles,
+                default=bool(default),
+                default_roles=default if isinstance(default, tuple) else None,
+            )
             for name, roles, default in {backends!r}
         ]
 """
@@ -102,6 +110,18 @@ def test_backends_are_chosen_within_a_role(site, offer):
     boxes = [("box", ("sandbox",), True), ("cell", ("sandbox", "gateway"), False), ("talk", ("chat",), True)]
     offer("tumbler", "a", backends=boxes)
     assert [chosen(site, "backend", role=role) for role in ("sandbox", "gateway", "chat")] == ["box", "cell", "talk"]
+
+
+def test_a_backend_may_be_the_default_in_some_of_its_roles(site, offer):
+    boxes = [("both", ("chat", "inference"), ("chat",)), ("engine", ("inference",), True)]
+    offer("tumbler", "a", backends=boxes)
+    assert [chosen(site, "backend", role=role) for role in ("chat", "inference")] == ["both", "engine"]
+
+
+def test_default_roles_are_among_the_roles(site, offer):
+    offer("tumbler-more", "more", backends=[("box", ("sandbox",), ("chat",))])
+    (problem,) = site.load().check()
+    assert "default_roles must be among the roles" in problem
 
 
 def test_a_default_is_true_or_false(site, offer):

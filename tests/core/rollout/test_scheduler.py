@@ -268,3 +268,55 @@ async def test_an_error_in_what_follows_ends_the_call(make_request: RequestMaker
             requests(make_request), known={}, report=ignore, follow=follow
         )
     assert execution.flying == 0
+
+
+async def test_a_group_is_complete_without_its_spare_rollouts_and_slow_ones_are_cut(make_request: RequestMaker) -> None:
+    class Uneven(Execution):
+        capacity = 12
+
+        async def submit(self, request: RolloutRequest) -> Trajectory:
+            if request.id.endswith("/1"):
+                await asyncio.sleep(3600)
+            return await super().submit(request)
+
+    collected = await Scheduler(Uneven(finished), attempts=1, failure_share=0).collect(
+        requests(make_request), known={}, report=ignore, spares=1
+    )
+    assert [[each.id for each in group] for group in collected.trajectories.values()] == [
+        [f"{g}/0", f"{g}/2"] for g in range(4)
+    ]
+    assert (collected.lost, sum(not span.finished for span in collected.spans)) == (0, 4)
+
+
+async def test_no_rollout_runs_beside_known_ones_that_are_enough(make_request: RequestMaker) -> None:
+    execution = Execution(finished)
+    wanted = requests(make_request, groups=1)
+    known = {each.id: finished(each) for each in wanted[1:]}
+    collected = await Scheduler(execution, attempts=1, failure_share=0).collect(
+        wanted, known=known, report=ignore, spares=1
+    )
+    assert [each.id for each in collected.trajectories["0"]] == ["0/1", "0/2"]
+    assert execution.submitted == []
+
+
+async def test_each_group_is_told_of_as_soon_as_it_is_complete(make_request: RequestMaker) -> None:
+    told: list[list[str]] = []
+    await Scheduler(Execution(finished), attempts=1, failure_share=0).collect(
+        requests(make_request),
+        known={},
+        report=ignore,
+        settle=lambda part: told.append([each.id for group in part.trajectories.values() for each in group]),
+    )
+    assert sorted(told) == [[f"{g}/{m}" for m in range(3)] for g in range(4)]
+
+
+async def test_rollouts_of_a_lower_rank_are_begun_first(make_request: RequestMaker) -> None:
+    execution = Execution(finished)
+    scheduler = Scheduler(execution, attempts=1, failure_share=0)
+    later = [make_request(f"later/{number}", group=f"later/{number}") for number in range(6)]
+    sooner = [make_request(f"sooner/{number}", group=f"sooner/{number}") for number in range(3)]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(scheduler.collect(later, known={}, report=ignore, rank=1))
+        await asyncio.sleep(0)
+        tasks.create_task(scheduler.collect(sooner, known={}, report=ignore, rank=0))
+    assert [name.split("/")[0] for name in execution.submitted] == ["later"] * 3 + ["sooner"] * 3 + ["later"] * 3

@@ -14,7 +14,7 @@ import pytest
 from tumbler.errors import ContractError, RegistryError, RunError, RunFolderError, TooManyFailuresError
 from tumbler.plugins import PluginHost
 from tumbler.registry import ResolvedRun
-from tumbler.run.command import Interrupted, resume_run, start_run
+from tumbler.run.command import Interrupted, latest_unfinished, resume_run, start_run
 from tumbler.run.folder import RunFolder
 from tumbler.run.journal import StageJournal
 from tumbler.trajectory import Trajectory, verify_trajectory
@@ -129,6 +129,19 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(resolve: Resolve, host: Pl
     start_run(resolve(), tmp_path / "run", host)
     with pytest.raises(RunFolderError, match="already holds a run"):
         start_run(resolve(), tmp_path / "run", host)
+
+
+def test_a_folder_whose_run_never_began_is_passed_over_and_can_be_taken(
+    resolve: Resolve, host: PluginHost, tmp_path: Path
+) -> None:
+    for name in ("begun", "not"):
+        folder = RunFolder(tmp_path / name)
+        folder.create(resolve().to_json())
+        folder.close()
+    (tmp_path / "not/run.json").unlink()
+    assert latest_unfinished(tmp_path) == tmp_path / "begun"
+    folder.create(resolve().to_json())
+    folder.close()
 
 
 def test_two_processes_cannot_work_on_one_folder(resolve: Resolve, host: PluginHost, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Success by where a rollout started."""
+"""Success by where a rollout started, and what cutting slow ones did."""
+
+import pytest
 
 from tumbler.contracts.algorithm import Group
-from tumbler.run.statistics import summarise_anchors
+from tumbler.rollout.scheduler import Span
+from tumbler.run.statistics import summarise_anchors, summarise_cuts
 from tumbler.trajectory import Anchor, Chunk, Component, Header, Trajectory
 
 COMPONENT = Component(id="c", version="1", settings_hash="0")
@@ -41,3 +44,13 @@ def test_an_anchor_after_the_last_chunk_is_in_the_last_quarter() -> None:
 
 def test_without_anchors_there_is_nothing_to_tell() -> None:
     assert summarise_anchors([group(None, True)]) == {}
+
+
+def test_cutting_the_slow_ones_is_seen_in_the_mean_time() -> None:
+    spans = [Span(seconds=1, finished=True), Span(seconds=2, finished=True), Span(seconds=2, finished=False)]
+    # Product-limit estimate by hand: all three run for 1 s, two thirds of them for one more.
+    assert summarise_cuts(spans) == {"rollout/cut": 1.0, "rollout/cut_bias": pytest.approx(1.5 / (1 + 2 / 3) - 1)}
+
+
+def test_nothing_is_said_of_cuts_where_none_was_made() -> None:
+    assert summarise_cuts([Span(seconds=1, finished=True)]) == {}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tumbler.config import Settings
     from tumbler.contracts.chat import ChatModel
     from tumbler.contracts.gateway import ModelGateway
+    from tumbler.contracts.inference import InferenceBackend
 
 __all__ = ["tumbler_backends"]
 
@@ -25,13 +26,13 @@ def _config() -> "type[Settings]":
     return GatewaySettings
 
 
-def _load_chat() -> "type[ChatModel]":
-    from tumbler_backends.gateway.upstream.model import UpstreamModel
+def _load_served() -> "type[ChatModel] | type[InferenceBackend]":
+    from tumbler_backends.inference.openai.policy import ServedPolicy
 
-    return UpstreamModel
+    return ServedPolicy
 
 
-def _chat_config() -> "type[Settings]":
+def _served_config() -> "type[Settings]":
     from tumbler_backends.gateway.upstream.settings import UpstreamSettings
 
     return UpstreamSettings
@@ -51,11 +52,12 @@ def tumbler_backends() -> list[BackendSpec]:
         ),
         BackendSpec(
             name="openai",
-            summary="A model that any server of OpenAI's chat completions offers.",
-            roles=("chat",),
-            load=_load_chat,
-            config=_chat_config,
+            summary="A model behind OpenAI's API: any for chats, one that takes token ids for evaluations too.",
+            roles=("chat", "inference"),
+            load=_load_served,
+            config=_served_config,
             extra="gateway",
             default=True,
+            default_roles=("chat",),
         ),
     ]

@@ -7,11 +7,12 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -85,6 +86,9 @@ def write_checkpoint(
 ) -> None:
     """Write `model/` in Hugging Face format and `state.pt`, then move the whole folder into place.
 
+    Raise `RunError` if there is no room, or it cannot be written for another reason; then an older checkpoint
+    is still there.
+
     Args:
         folder: the checkpoint's place; an older checkpoint there is replaced.
         save: writes weights and configuration into the folder that it is given.
@@ -92,22 +96,24 @@ def write_checkpoint(
         state: what `read_state` returns; tensors and plain values only.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    for leftover in (partial, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with quiet():
-        save(partial / "model")
-    for pattern in TOKENIZER_FILES:
-        for file in filter(Path.is_file, tokenizer.glob(pattern)):
-            shutil.copy2(file, partial / "model" / file.name)
-    torch.save(dict(state), partial / "state.pt")
-    for file in filter(Path.is_file, partial.rglob("*")):
-        _flush(file)
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    partial = _beside(folder, "partial")
+    try:
+        _recover(folder)
+        _write(partial, save=save, tokenizer=tokenizer, state=state)
+        if folder.exists():
+            folder.rename(_beside(folder, "replaced"))
+        partial.rename(folder)
+    # PyTorch tells of a disk that is full by a plain RuntimeError, safetensors by an error of its own.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        _recover(folder)
+        kept = "the older one in its place is whole" if folder.exists() else "there is none"
+        free = shutil.disk_usage(folder.parent).free
+        raise RunError(
+            f"the checkpoint {folder} could not be written, and {kept}: {error} ({free >> 20} MiB are free there; make "
+            "room, or let the run keep its checkpoints elsewhere)"
+        ) from error
+    shutil.rmtree(_beside(folder, "replaced"), ignore_errors=True)
 
 
 def read_state(folder: Path, *, device: torch.device) -> dict[str, Any]:
@@ -115,6 +121,7 @@ def read_state(folder: Path, *, device: torch.device) -> dict[str, Any]:
 
     Raise `RunFolderError` if it is missing or damaged; whose it is, and in what format, is the caller's to check.
     """
+    _recover(folder)
     file = folder / "state.pt"
     if not file.is_file():
         raise RunFolderError(f"no training checkpoint in {folder}: expected model/ and state.pt")
@@ -152,6 +159,35 @@ def _align(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         if parameter.data_ptr() % ALIGNMENT:
             parameter.data = parameter.data.clone()
+
+
+def _write(folder: Path, *, save: Callable[[Path], object], tokenizer: Path, state: Mapping[str, Any]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with quiet():
+        save(folder / "model")
+    for pattern in TOKENIZER_FILES:
+        for file in filter(Path.is_file, tokenizer.glob(pattern)):
+            shutil.copy2(file, folder / "model" / file.name)
+    torch.save(dict(state), folder / "state.pt")
+    for file in filter(Path.is_file, folder.rglob("*")):
+        _flush(file)
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _recover(folder: Path) -> None:
+    """Put a checkpoint back that was moved away for one that then did not come."""
+    replaced = _beside(folder, "replaced")
+    if not replaced.exists():
+        return
+    if folder.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        return
+    # Processes that read the same checkpoint may all come here; one of them is first.
+    with suppress(FileNotFoundError):
+        replaced.rename(folder)
 
 
 def _flush(file: Path) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from tumbler.contracts.sandbox import Resources, SandboxSpec
 from tumbler.errors import CapabilityError, QuotaExceeded, SandboxDied, SandboxNotFound, SandboxUnavailable
+from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
+from tumbler_backends.sandbox.bubblewrap.ownership import owners
 from tumbler_backends.sandbox.bubblewrap.ownership.records import Record, read_records
+from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
 
 OWNER = """
 import asyncio, sys
@@ -290,3 +293,22 @@ async def test_an_owner_without_a_name_cannot_detach(make_backend):
     with pytest.raises(CapabilityError, match="`owner`"):
         await backend.detach()
     assert await box.alive()
+
+
+async def test_sandboxes_in_memory_lie_in_shared_memory_and_leave_nothing_there():
+    backend = BubblewrapBackend(BubblewrapSettings(in_memory=True))
+    await backend.start()
+    try:
+        box = await backend.create(SandboxSpec(files={"file": b"here"}))
+        place = box.box.layout.folder
+        assert place.is_relative_to("/dev/shm")
+        assert (await box.exec("cat file")).stdout == b"here"
+    finally:
+        await backend.close()
+    assert not place.exists()
+
+
+def test_without_shared_memory_sandboxes_lie_where_they_else_would(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(owners, "_MEMORY", str(tmp_path / "missing"))
+    assert owners.default_root(in_memory=True) == owners.default_root()

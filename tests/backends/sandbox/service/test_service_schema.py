@@ -11,6 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import schemas  # noqa: F401  # later a server's thread may parse code at the same time
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from tumbler.errors import ComponentNotFoundError

@@ -27,6 +27,10 @@ from tumbler.trajectory import Anchor, Trajectory
 class SlowSettings(TwoStepSettings):
     delay: float = 0.0
     """Seconds that each step takes."""
+    hang_first: int = 0
+    """How many of the first instances of a training stage hang in their first step."""
+    slow_one_in: int = 0
+    """One in so many instances takes twenty times as long; 0 none."""
     fail_every: int = 0
     """Every so many steps of an instance, the sandbox "dies"; 0 never."""
     experts: int = -1
@@ -35,13 +39,18 @@ class SlowSettings(TwoStepSettings):
 
 class SlowTwoStep(TwoStepEnvironment):
     steps = 0
+    built = 0
 
     def __init__(self, settings: SlowSettings) -> None:
         super().__init__(settings)
         self._slow = settings
+        type(self).built += 1
+        self._hangs = 0 < len(HUNG) <= settings.hang_first
+        HUNG.extend([True] * self._hangs)
+        self._pace = 20 if settings.slow_one_in and type(self).built % settings.slow_one_in == 0 else 1
 
     async def step(self, call: ToolCall) -> StepResult:
-        await asyncio.sleep(self._slow.delay)
+        await asyncio.sleep(3600 if self._hangs else self._slow.delay * self._pace)
         type(self).steps += 1
         if self._slow.fail_every and type(self).steps % self._slow.fail_every == 0:
             raise SandboxDied("out of memory (scripted)")
@@ -95,10 +104,16 @@ def json_call(word: str) -> str:
     return f"@say {json.dumps({'word': word})}"
 
 
+class TrainingSettings(Settings):
+    delay: float = 0.0
+    """Seconds that each step takes."""
+
+
 class Training:
     """Counts what it is given; its checkpoint is a JSON file."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
+        self._delay = settings.delay
         self.state: dict[str, Any] = {"version": 0, "phase": "", "planned": 0, "seen": [], "credits": []}
 
     async def start(self, model: Path, *, seed: int) -> None: ...
@@ -106,12 +121,18 @@ class Training:
     def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
         self.state.update(phase=phase, planned=optimizer_steps)
         EXPERTS.clear()
+        HUNG[:] = [True]
 
     async def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
         return self._count([each.id for each in batch])
 
     async def step(self, batch: Sequence[CreditedTrajectory], algorithm: Algorithm) -> StepReport:
+        EVENTS.append(f"training {self.version}")
+        await asyncio.sleep(self._delay)
+        EVENTS.append(f"trained {self.version}")
         self.state["credits"] += [credit for each in batch for credit in each.credits]
+        self.state.setdefault("masked", 0)
+        self.state["masked"] += sum(not chunk.trainable for each in batch for chunk in each.trajectory.chunks)
         return self._count([each.trajectory.id for each in batch])
 
     def _count(self, ids: list[str]) -> StepReport:
@@ -225,6 +246,10 @@ class Source:
         return folder
 
 
+HUNG: list[bool] = []
+"""One entry since training began, and one for each instance that hangs."""
+EVENTS: list[str] = []
+"""What happened in RL, in order: steps that began and ended, by the version before them."""
 EXPERTS: list[str] = []
 """The task of each expert that was made since training began."""
 STEPS: list[StepMetrics] = []
@@ -297,5 +322,7 @@ def tumbler_backends() -> list[BackendSpec]:
         BackendSpec(
             name="scripted", summary="A script.", load=_is(Inference), config=_is(ScriptSettings), roles=("inference",)
         ),
-        BackendSpec(name="counter", summary="Counts.", load=_is(Training), config=_is(Settings), roles=("training",)),
+        BackendSpec(
+            name="counter", summary="Counts.", load=_is(Training), config=_is(TrainingSettings), roles=("training",)
+        ),
     ]

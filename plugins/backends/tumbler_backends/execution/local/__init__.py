@@ -1,1 +1,1 @@
-"""Rollouts in this process, concurrent in asyncio."""
+"""Rollouts on this machine: in this process, concurrent in asyncio, or in worker processes of its own."""

@@ -24,11 +24,11 @@ def _config() -> "type[Settings]":
 
 @hookimpl
 def tumbler_backends() -> list[BackendSpec]:
-    """Provide execution in this process."""
+    """Provide execution on this machine."""
     return [
         BackendSpec(
             name="local",
-            summary="Rollouts in this process, concurrent in asyncio.",
+            summary="Rollouts in this process, concurrent in asyncio, or in worker processes of its own.",
             load=_load,
             config=_config,
             roles=("execution",),

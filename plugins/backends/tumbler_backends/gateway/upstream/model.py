@@ -3,19 +3,21 @@
 import asyncio
 import json
 import random
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import httpx
 
 from tumbler.contracts.chat import ChatMessage, ChatReply, OnText
-from tumbler.contracts.values import JSON, ToolSpec
+from tumbler.contracts.values import JSON, JSONObject, ToolSpec
 from tumbler.errors import ContextOverflowError, InferenceError
 from tumbler_backends.gateway.upstream.asking import Wanted, write_request
 from tumbler_backends.gateway.upstream.reading import read_events, read_reply
 from tumbler_backends.gateway.upstream.settings import UpstreamSettings
 
 __all__ = ["UpstreamModel"]
+
+AnswerT = TypeVar("AnswerT")
 
 _AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses that another try may mend."""
@@ -66,16 +68,35 @@ class UpstreamModel:
 
         Nothing is tried again once `on_text` was told a piece.
         """
+        told = False
+
+        async def tell(piece: str) -> None:
+            nonlocal told
+            told = True
+            if on_text is not None:
+                await on_text(piece)
+
+        async def read(response: httpx.Response) -> ChatReply:
+            if on_text is not None and "event-stream" in response.headers.get("content-type", ""):
+                return await read_events(response.aiter_bytes(), tell)
+            return read_reply(_json(await response.aread()))
+
         wanted = Wanted(max_tokens=max_tokens, temperature=temperature, stop=stop, stream=on_text is not None)
-        body = json.dumps(write_request(self._settings.model, messages, tools, wanted)).encode()
-        for number in range(self._settings.retries + 1):
-            try:
-                return await self._try(body, on_text)
-            except _Again as again:
-                if number == self._settings.retries:
-                    raise InferenceError(f"{again.error} (tried {number + 1} times)") from again
-                await asyncio.sleep(self._wait(number, again.wait))
-        raise AssertionError("the last try returns or raises")
+        body = write_request(self._settings.model, messages, tools, wanted)
+        return await self._ask("/chat/completions", body, read, once=lambda: told)
+
+    async def complete(self, body: JSONObject) -> JSON:
+        """Return the answer to a request for a completion of plain text or tokens; raises as `chat` does."""
+
+        async def read(response: httpx.Response) -> JSON:
+            return _json(await response.aread())
+
+        return await self._ask("/completions", {"model": self._settings.model, **body}, read)
+
+    @property
+    def base_url(self) -> str:
+        """Return where the model is served."""
+        return self._settings.base_url
 
     @property
     def context_length(self) -> int:
@@ -91,29 +112,40 @@ class UpstreamModel:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _try(self, body: bytes, on_text: OnText | None) -> ChatReply:
-        told = False
+    async def _ask(
+        self,
+        path: str,
+        body: JSONObject,
+        read: Callable[[httpx.Response], Awaitable[AnswerT]],
+        *,
+        once: Callable[[], bool] = lambda: False,
+    ) -> AnswerT:
+        """Return what `read` makes of the answer; `once` says that the caller has seen too much for another try."""
+        content = json.dumps(body).encode()
+        for number in range(self._settings.retries + 1):
+            try:
+                return await self._try(path, content, read, once)
+            except _Again as again:
+                if number == self._settings.retries:
+                    raise InferenceError(f"{again.error} (tried {number + 1} times)") from again
+                await asyncio.sleep(self._wait(number, again.wait))
+        raise AssertionError("the last try returns or raises")
 
-        async def tell(piece: str) -> None:
-            nonlocal told
-            told = True
-            if on_text is not None:
-                await on_text(piece)
-
-        url = f"{self._settings.base_url}/chat/completions"
+    async def _try(
+        self, path: str, body: bytes, read: Callable[[httpx.Response], Awaitable[AnswerT]], once: Callable[[], bool]
+    ) -> AnswerT:
+        url = f"{self._settings.base_url}{path}"
         try:
             headers = {"content-type": "application/json"}
             async with self._client.stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != httpx.codes.OK:
                     raise _failure(response, (await response.aread()).decode(errors="replace"))
-                if on_text is not None and "event-stream" in response.headers.get("content-type", ""):
-                    return await read_events(response.aiter_bytes(), tell)
-                return read_reply(_json(await response.aread()))
+                return await read(response)
         except httpx.InvalidURL as error:
             raise InferenceError(f"{url} is no address: {error}") from error
         except httpx.HTTPError as error:
             failed = InferenceError(f"{url} cannot be reached: {type(error).__name__}: {error}")
-            if told:
+            if once():
                 raise failed from error
             raise _Again(failed) from error
 
@@ -150,5 +182,6 @@ def _retry_after(response: httpx.Response) -> float | None:
 _ADVICE: Final = {
     401: "; set api_key to a key that the server knows",
     403: "; set api_key to a key that may use this model",
-    404: "; base_url must end where /chat/completions follows, often in /v1, and the model must be one of the server's",
+    404: "; base_url must end where /completions or /chat/completions follows, often in /v1, and the model must be one "
+    "of the server's",
 }

@@ -26,8 +26,8 @@ class TransformersInference:
     """Serves a Hugging Face causal language model in this process.
 
     Requests of concurrent episodes are computed together, token by token. Keys and values stay cached
-    between the turns of a session, and are shared with sessions that begin alike. New weights wait until
-    the replies in progress are finished, so that each reply comes from one policy version.
+    between the turns of a session, and are shared with sessions that begin alike. New weights are put in
+    between two tokens, and replies in progress go on under them; see the setting `on_update`.
     """
 
     def __init__(self, settings: TransformersSettings) -> None:
@@ -66,7 +66,11 @@ class TransformersInference:
         worker.post(lambda: engine.release(session))
 
     async def update_weights(self, update: WeightUpdate) -> None:
-        """Finish the replies in progress, void the cache and serve the new weights."""
+        """Serve the new weights from the next token on, and void the cache of the old ones.
+
+        Raises `InferenceError` if they do not fit, and the old ones stay in use; or if they are not what training
+        computes with, and then nobody is served.
+        """
         engine, worker = self._started()
         future: Future[None] = Future()
         worker.post(lambda: engine.update(update, future))
@@ -98,7 +102,12 @@ class TransformersInference:
         tokenizer = HuggingFaceTokenizer(folder)
         stops = [tokenizer.end_of_turn, *tokenizer.end_of_text]
         served = ServedModel.load(folder, settings, stop_tokens=stops, context=tokenizer.context_length)
-        self._engine = Engine(served, max_batch=settings.max_batch, prefill_chunk=settings.prefill_chunk)
+        self._engine = Engine(
+            served,
+            max_batch=settings.max_batch,
+            prefill_chunk=settings.prefill_chunk,
+            on_update=settings.on_update,
+        )
         self._tokenizer = tokenizer
 
     def _step(self) -> bool:

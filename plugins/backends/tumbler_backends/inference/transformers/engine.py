@@ -6,70 +6,58 @@ Single-threaded and without a clock; the worker calls `step` for as long as it s
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 from random import Random
 from time import perf_counter
-from typing import TypeVar
 
 import torch
 
 from tumbler.contracts.inference import FinishReason, GenerateRequest, Generation, WeightUpdate
-from tumbler.errors import InferenceError, TumblerError
-from tumbler_backends.inference.transformers.counters import Counters
-from tumbler_backends.inference.transformers.prefixes import PrefixCache, Tenant
+from tumbler.errors import InferenceError
+from tumbler_backends.inference.counters import Counters
+from tumbler_backends.inference.transformers.prefixes import PrefixCache
+from tumbler_backends.inference.transformers.replies import Asked, Reply, reject, resolve
 from tumbler_backends.inference.transformers.runner import Stretch
 from tumbler_backends.inference.transformers.sampling import sample
 from tumbler_backends.inference.transformers.served import ServedModel
+from tumbler_backends.inference.transformers.settings import OnUpdate
 
 __all__ = ["Engine"]
 
-_Result = TypeVar("_Result")
 
+@dataclass
+class EngineCounters(Counters):
+    """Running totals."""
 
-@dataclass(eq=False)
-class _Waiting:
-    """A request that has no slot yet."""
-
-    request: GenerateRequest
-    token_ids: list[int]
-    room: int
-    """Tokens of prompt and longest reply."""
-    future: "Future[Generation]"
-
-
-@dataclass(eq=False)
-class _Reply(Tenant):
-    """A request in progress."""
-
-    request: GenerateRequest
-    future: "Future[Generation]"
-    room: int
-    cached: int
-    random: Random
-    logprobs: list[float] = field(default_factory=list)
-    keeps_slot: bool = True
-
-    @property
-    def pending(self) -> int:
-        """Return how many tokens are to be computed before the next one can be drawn."""
-        return len(self.token_ids) - len(self.slot.token_ids)
+    steps: int = 0
+    """Forward passes."""
+    replies_resumed: int = 0
+    """Times that a reply in progress went on under new weights."""
+    updates: int = 0
+    seconds_updating: float = 0.0
+    """In which weights were put in and checked."""
 
 
 class Engine:
     """Serves requests with one model."""
 
-    def __init__(self, served: ServedModel, *, max_batch: int, prefill_chunk: int) -> None:
+    def __init__(
+        self, served: ServedModel, *, max_batch: int, prefill_chunk: int, on_update: OnUpdate = "abort"
+    ) -> None:
         """Serve the model as policy version 0."""
         self.version = 0
-        self.counters = Counters()
+        self.counters = EngineCounters()
         self._served = served
         self._cache = PrefixCache(served.pool, served.runner)
         self._max_batch = max_batch
         self._prefill_chunk = prefill_chunk
-        self._waiting: deque[_Waiting] = deque()
-        self._replies: list[_Reply] = []
+        self._on_update = on_update
+        self._waiting: deque[Asked] = deque()
+        self._replies: list[Reply] = []
         self._updates: deque[tuple[WeightUpdate, Future[None]]] = deque()
+        self._wrong: InferenceError | None = None
+        """Why nobody is served; None as long as the weights are those that were sent."""
 
     def add(self, request: GenerateRequest, future: "Future[Generation]") -> None:
         """Take a request; its future gets the reply, or the error if it cannot be served."""
@@ -77,29 +65,26 @@ class Engine:
         try:
             room = self._served.room(request)
         except Exception as error:  # noqa: BLE001  # guards against ids that are no integers; the thread must go on
-            _reject(future, error)
+            reject(future, error)
             return
-        self._waiting.append(_Waiting(request, list(request.token_ids), room, future))
+        self._waiting.append(Asked(request, room, future, Random(request.seed), list(request.token_ids)))
 
     def update(self, update: WeightUpdate, future: "Future[None]") -> None:
-        """Take new weights: replies in progress are finished with the old ones, waiting ones get the new."""
+        """Take new weights, which waiting requests get, and replies in progress unless they are finished first."""
         self._updates.append((update, future))
 
     def release(self, session: str) -> None:
         """Forget what is cached for the session, now or when its request in progress is done."""
         self._cache.release(session)
-        for reply in self._replies:
-            if reply.request.session == session:
-                reply.keeps_slot = False
+        for asked in (*self._waiting, *(reply.asked for reply in self._replies)):
+            if asked.request.session == session:
+                asked.keeps_slot = False
 
     def fail(self, error: Exception) -> None:
         """Fail every request and every update, and forget all slots."""
-        for reply in list(self._replies):
-            self._drop(reply, error)
-        while self._waiting:
-            _reject(self._waiting.popleft().future, error)
+        self._fail_requests(error)
         while self._updates:
-            _reject(self._updates.popleft()[1], error)
+            reject(self._updates.popleft()[1], error)
 
     def metrics(self) -> Mapping[str, float]:
         """Return the counters, and how many tokens of the cache are reserved."""
@@ -124,41 +109,91 @@ class Engine:
         return bool(self._replies or self._waiting or self._updates)
 
     def _drop_cancelled(self) -> None:
-        for reply in [reply for reply in self._replies if reply.future.cancelled()]:
+        for reply in [reply for reply in self._replies if reply.asked.future.cancelled()]:
             self._leave(reply)
         if any(waiting.future.cancelled() for waiting in self._waiting):
             self._waiting = deque(waiting for waiting in self._waiting if not waiting.future.cancelled())
 
     def _take_new_weights(self) -> None:
-        while self._updates and not self._replies:
+        while self._updates and not (self._on_update == "drain" and self._replies):
+            begun = perf_counter()
             update, future = self._updates.popleft()
             try:
-                self._served.put_weights(update)
+                self._put_weights(update)
             except Exception as error:  # noqa: BLE001  # guards against whoever hands over the tensors
-                _reject(future, error)
+                reject(future, error)
                 continue
-            self._cache.forget()
-            self.version = update.version
-            _resolve(future, None)
+            self.counters.updates += 1
+            self.counters.seconds_updating += perf_counter() - begun
+            resolve(future, None)
+
+    def _put_weights(self, update: WeightUpdate) -> None:
+        """Put in new weights and check them; those of an update that does not fit stay the old ones."""
+        self._served.put_weights(update)
+        former, self.version = self.version, update.version
+        if self._on_update == "keep" and self._replies:
+            self._keep_replies(former)
+        else:
+            self._break_off_replies()
+        self._wrong = InferenceError(f"weights of version {update.version} could not be checked; nobody is served")
+        self._wrong = self._check(update)
+        if self._wrong is not None:
+            raise self._wrong
+
+    def _check(self, update: WeightUpdate) -> InferenceError | None:
+        problem = self._served.canary_problem(update.canary) if update.canary else ""
+        if not problem:
+            return None
+        return InferenceError(
+            f"the inference engine does not serve the weights of version {update.version} that it was sent: {problem}. "
+            "A tensor may have been left out or changed on the way. Nobody is served before an update that is right: "
+            "going on would train on replies of another policy."
+        )
+
+    def _break_off_replies(self) -> None:
+        """Void the cache, and have replies in progress wait for a slot before all others, in their order."""
+        broken_off = [reply.asked for reply in self._replies]
+        for reply in self._replies:
+            self._cache.drop(reply.slot)
+        self._replies = []
+        self._cache.forget()
+        self._waiting.extendleft(reversed(broken_off))
+        self.counters.replies_resumed += len(broken_off)
+
+    def _keep_replies(self, former: int) -> None:
+        """Void the cache but for what replies in progress hold; nobody but them may build upon that."""
+        for reply in self._replies:
+            reply.stale = True
+            reply.asked.keeps_slot = False
+            if reply.asked.version is None and reply.slot.token_ids:
+                reply.asked.version = former
+        self._cache.forget_idle()
+        self.counters.replies_resumed += len(self._replies)
+
+    def _fail_requests(self, error: Exception) -> None:
+        for reply in list(self._replies):
+            self._drop(reply, error)
+        while self._waiting:
+            reject(self._waiting.popleft().future, error)
 
     def _admit(self) -> None:
         """Give slots to waiting requests, first come first served but for those that wait for a prefix."""
-        held: deque[_Waiting] = deque()
+        if self._wrong is not None:
+            self._fail_requests(self._wrong)
+        held: deque[Asked] = deque()
         while self._waiting and not self._updates and len(self._replies) < self._max_batch:
-            waiting = self._waiting.popleft()
-            slot = self._cache.place(waiting.request.session, waiting.token_ids, waiting.room, self._replies)
+            asked = self._waiting.popleft()
+            slot = self._cache.place(asked.request.session, asked.token_ids, asked.room, self._replies)
             if slot is None:
-                held.append(waiting)
+                held.append(asked)
                 continue
             cached = len(slot.token_ids)
             self.counters.tokens_cached += cached
-            random = Random(waiting.request.seed)
-            self._replies.append(
-                _Reply(waiting.token_ids, slot, waiting.request, waiting.future, waiting.room, cached, random)
-            )
+            asked.cached = cached if asked.cached is None else asked.cached
+            self._replies.append(Reply(asked.token_ids, slot, asked=asked))
         self._waiting = held + self._waiting
 
-    def _plan(self) -> list[tuple[_Reply, Stretch]]:
+    def _plan(self) -> list[tuple[Reply, Stretch]]:
         """Choose what to compute: one token for each reply, and prompts up to the chunk's size."""
         planned = []
         budget = self._prefill_chunk
@@ -173,7 +208,7 @@ class Engine:
             planned.append((reply, stretch))
         return planned
 
-    def _compute(self, planned: Sequence[tuple[_Reply, Stretch]]) -> None:
+    def _compute(self, planned: Sequence[tuple[Reply, Stretch]]) -> None:
         drawing = [reply for reply, stretch in planned if stretch.wants_logits]
         try:
             logits = self._served.runner.forward([stretch for _, stretch in planned])
@@ -191,58 +226,34 @@ class Engine:
         for reply, token, logprob in zip(drawing, tokens, logprobs, strict=True):
             self._extend(reply, token, logprob)
 
-    def _draw(self, logits: torch.Tensor, drawing: Sequence[_Reply]) -> tuple[list[int], list[float]]:
+    def _draw(self, logits: torch.Tensor, drawing: Sequence[Reply]) -> tuple[list[int], list[float]]:
         if not drawing:
             return [], []
-        return sample(
-            logits, [reply.request.sampling for reply in drawing], [reply.random.random() for reply in drawing]
-        )
+        asked = [reply.asked for reply in drawing]
+        return sample(logits, [each.request.sampling for each in asked], [each.random.random() for each in asked])
 
-    def _extend(self, reply: _Reply, token: int, logprob: float) -> None:
+    def _extend(self, reply: Reply, token: int, logprob: float) -> None:
+        asked = reply.asked
         if not math.isfinite(logprob):
             self._drop(reply, InferenceError("the model's logits are not finite: its weights may have diverged"))
             return
-        reply.token_ids.append(token)
-        reply.logprobs.append(logprob)
+        asked.token_ids.append(token)
+        asked.logprobs.append(logprob)
+        asked.version = self.version if asked.version is None else asked.version
         if token in self._served.stop_tokens:
             self._finish(reply, "stop")
-        elif len(reply.token_ids) >= reply.room:
+        elif len(asked.token_ids) >= asked.room:
             self._finish(reply, "length")
 
-    def _finish(self, reply: _Reply, reason: FinishReason) -> None:
+    def _finish(self, reply: Reply, reason: FinishReason) -> None:
         self._leave(reply)
-        generation = Generation(
-            token_ids=tuple(reply.token_ids[len(reply.request.token_ids) :]),
-            logprobs=tuple(reply.logprobs),
-            finish_reason=reason,
-            policy_version=self.version,
-            cached_tokens=reply.cached,
-        )
-        _resolve(reply.future, generation)
+        resolve(reply.asked.future, reply.asked.generation(reason))
 
-    def _leave(self, reply: _Reply) -> None:
+    def _leave(self, reply: Reply) -> None:
         self._replies.remove(reply)
-        self._cache.leave(reply.request.session if reply.keeps_slot else "", reply.slot)
+        self._cache.leave(reply.asked.request.session if reply.asked.keeps_slot else "", reply.slot)
 
-    def _drop(self, reply: _Reply, error: Exception) -> None:
+    def _drop(self, reply: Reply, error: Exception) -> None:
         self._replies.remove(reply)
         self._cache.drop(reply.slot)
-        _reject(reply.future, error)
-
-
-def _resolve(future: "Future[_Result]", result: _Result) -> None:
-    try:
-        future.set_result(result)
-    except InvalidStateError:
-        return  # cancelled by the waiting side in this very moment
-
-
-def _reject(future: "Future[_Result]", error: Exception) -> None:
-    failure: Exception = error
-    if not isinstance(error, TumblerError):
-        failure = InferenceError(f"{type(error).__name__}: {error}")
-        failure.__cause__ = error
-    try:
-        future.set_exception(failure)
-    except InvalidStateError:
-        return
+        reject(reply.asked.future, error)

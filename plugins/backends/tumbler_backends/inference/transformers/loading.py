@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from tumbler.errors import InferenceError
+from tumbler_backends.inference.tolerances import CANARY_TOLERANCES
 from tumbler_backends.inference.transformers.packed import PACKED_ATTENTION, PackedRunner, register_packed_attention
 from tumbler_backends.inference.transformers.plain import PlainRunner
 from tumbler_backends.inference.transformers.runner import Runner, Stretch
@@ -23,9 +24,8 @@ __all__ = ["choose_runner", "load_model", "token_bytes"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_CANARY_LENGTHS = (23, 7)
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
-"""In nats, between two ways to compute the same log-probability."""
+_CANARY = ((0, 23, 23), (23, 23, 7), (46, 11, 11))
+"""Where each sequence lies in the pool, with how much room, and its tokens: two in lanes, and one that is alone."""
 
 
 def load_model(folder: Path, *, dtype: str, device: str) -> "PreTrainedModel":
@@ -77,7 +77,7 @@ def _why_not_packed(model: "PreTrainedModel") -> str:
     except Exception as error:  # noqa: BLE001  # guards against the model's own code, which may want other arguments
         model.set_attn_implementation(own_attention)
         return f"packed attention failed with {type(error).__name__}: {error}"
-    if difference <= _TOLERANCE[model.dtype]:
+    if difference <= CANARY_TOLERANCES[str(model.dtype).removeprefix("torch.")]:
         return ""
     model.set_attn_implementation(own_attention)
     return f"packed attention is off by {difference:.2g} nats"
@@ -88,13 +88,13 @@ def _rope_depends_on_length(config: "PreTrainedConfig") -> bool:
 
 
 def _canary(vocabulary: int) -> list[list[int]]:
-    return [[(7 * position + 3 * length) % vocabulary for position in range(length)] for length in _CANARY_LENGTHS]
+    return [[(7 * position + 3 * length) % vocabulary for position in range(length)] for _, _, length in _CANARY]
 
 
 def _packed_canary(model: "PreTrainedModel", sequences: Sequence[list[int]]) -> Tensor:
     """Return [R, V] log-probabilities after each sequence, computed in three steps: most, some, the last token."""
-    runner = PackedRunner(model, sum(len(ids) for ids in sequences))
-    slots = [Slot(sum(len(ids) for ids in sequences[:row]), len(ids)) for row, ids in enumerate(sequences)]
+    runner = PackedRunner(model, sum(room for _, room, _ in _CANARY))
+    slots = [Slot(start, room) for start, room, _ in _CANARY]
     start, logits = 0, torch.empty(0)
     for left in (4, 1, 0):
         stretches = []

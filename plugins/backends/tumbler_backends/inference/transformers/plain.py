@@ -31,6 +31,11 @@ class PlainRunner:
         logits = [(self._last_logits(stretch), stretch.wants_logits) for stretch in stretches]
         return torch.stack([row for row, is_wanted in logits if is_wanted] or [logits[0][0][:0]])
 
+    def score(self, token_ids: Sequence[int]) -> Tensor:
+        """Return [T, V] logits after each of the sequence's tokens, computed without a cache."""
+        logits: Tensor = self._model(torch.tensor([token_ids], device=self._model.device), use_cache=False).logits[0]
+        return logits
+
     def copy(self, source: Slot, target: Slot, tokens: int) -> None:
         """Copy the whole cache of the source; `cut` takes off what is too much."""
         if source in self._caches:

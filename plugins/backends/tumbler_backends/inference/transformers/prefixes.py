@@ -1,7 +1,7 @@
 """Find what of a request is computed already, in its own session or another, and a slot for the rest."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tumbler_backends.inference.transformers.runner import Runner
 from tumbler_backends.inference.transformers.slots import Slot, SlotPool, common_prefix
@@ -20,6 +20,8 @@ class Tenant:
     """Prompt and reply so far."""
     slot: Slot
     """Holds the computed first part of `token_ids`."""
+    stale: bool = field(default=False, kw_only=True)
+    """Whether former weights have computed some of that, so that no other request may build upon it."""
 
 
 class PrefixCache:
@@ -38,12 +40,13 @@ class PrefixCache:
         `room` must not pass the pool's capacity.
         """
         own = self._pool.take(session)
+        fresh = [other for other in others if not other.stale]
         best, reach = own, common_prefix(own.token_ids, token_ids) if own else 0
         if len(token_ids) - reach > _WORTH_SHARING:
-            if _is_coming(token_ids, reach, others):
+            if _is_coming(token_ids, reach, fresh):
                 self._give_back(session, own)
                 return None
-            best, reach = _best(token_ids, own, reach, (*self._pool.idle(), *(other.slot for other in others)))
+            best, reach = _best(token_ids, own, reach, (*self._pool.idle(), *(other.slot for other in fresh)))
         slot = own if own is not None and best is own and own.capacity >= room else None
         if slot is None:
             slot, best = self._move(own, best, reach, room, waiting_helps=bool(others))
@@ -86,9 +89,13 @@ class PrefixCache:
         self._pool.release(session)
 
     def forget(self) -> None:
-        """Forget everything idle; the weights have changed."""
+        """Forget everything, as the weights have changed and no request holds a slot."""
         self._pool.clear()
         self._runner.forget()
+
+    def forget_idle(self) -> None:
+        """Forget what no request holds, as the weights have changed."""
+        self._pool.clear()
 
     def _give_back(self, session: str, slot: Slot | None) -> None:
         if slot is not None:

@@ -30,6 +30,10 @@ class Runner(Protocol):
         """Compute the stretches and return [R, V] logits for the R of them that want theirs, in order."""
         ...
 
+    def score(self, token_ids: Sequence[int]) -> Tensor:
+        """Return [T, V] logits after each of the sequence's tokens, computed beside what is cached."""
+        ...
+
     def copy(self, source: Slot, target: Slot, tokens: int) -> None:
         """Copy the keys and values of the source's first tokens."""
         ...

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tumbler.contracts.inference import GenerateRequest, WeightUpdate
-from tumbler.errors import ContextOverflowError, InferenceError
+from tumbler.contracts.inference import Canary, GenerateRequest, WeightUpdate
+from tumbler.errors import InferenceError
+from tumbler_backends.inference.requests import reply_room
+from tumbler_backends.inference.tolerances import canary_problem
 from tumbler_backends.inference.transformers.loading import choose_runner, load_model, token_bytes
 from tumbler_backends.inference.transformers.rounding import rounded
 from tumbler_backends.inference.transformers.settings import TransformersSettings
@@ -31,9 +33,11 @@ class ServedModel:
         context: int,
         cache_bytes: int,
         weight_bits: int = 0,
+        canary_tolerance: float | None = None,
     ) -> None:
         """Serve the model, its cache bounded by `cache_bytes`, its matrices rounded to `weight_bits` unless 0."""
         self._model = model
+        self._canary_tolerance = canary_tolerance
         self._weight_bits = weight_bits
         for parameter in model.parameters():
             parameter.data = rounded(parameter.data, weight_bits)
@@ -62,11 +66,25 @@ class ServedModel:
             context=context,
             cache_bytes=settings.cache_bytes,
             weight_bits=settings.weight_bits,
+            canary_tolerance=settings.canary_tolerance,
         )
 
     def put_weights(self, update: WeightUpdate) -> None:
         """Copy new weights into the model, all or none."""
         put_weights(self._model, update, bits=self._weight_bits)
+
+    def canary_problem(self, canary: Canary) -> str:
+        """Return what is wrong with the canary's log-probabilities under the served weights; empty if nothing is.
+
+        Weights that are rounded are meant to differ, and not checked.
+        """
+        if self._weight_bits:
+            return ""
+        ids = torch.tensor(canary.token_ids, device=self._model.device)
+        logprobs = self.runner.score(canary.token_ids)[:-1].float().log_softmax(-1)
+        found = logprobs.gather(1, ids[1:, None]).squeeze(1).tolist()
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return canary_problem(canary, found, dtype=dtype, tolerance=self._canary_tolerance)
 
     def room(self, request: GenerateRequest) -> int:
         """Return how many tokens prompt and longest reply take, the reply cut at the model's context.
@@ -74,21 +92,8 @@ class ServedModel:
         Raises `ContextOverflowError` when the prompt leaves no room for a reply, and `InferenceError` when
         the request cannot be served at all.
         """
-        prompt, rule = len(request.token_ids), request.sampling
-        if prompt == 0 or not 0 <= min(request.token_ids) <= max(request.token_ids) < self._vocabulary:
-            raise InferenceError(
-                f"a prompt must hold token ids in [0, {self._vocabulary}); got {prompt} ids. "
-                "Was it tokenised with another model's tokenizer?"
-            )
-        if rule.max_tokens < 1 or rule.temperature < 0 or not 0 < rule.top_p <= 1 or rule.top_k < 0:
-            raise InferenceError(
-                f"cannot sample with {rule}: expected max_tokens >= 1, temperature >= 0, 0 < top_p <= 1, top_k >= 0"
-            )
-        if prompt >= self._context:
-            raise ContextOverflowError(
-                f"the prompt has {prompt} tokens and the model's context {self._context}: no room for a reply"
-            )
-        room = min(prompt + rule.max_tokens, self._context)
+        prompt = len(request.token_ids)
+        room = prompt + reply_room(request, vocabulary=self._vocabulary, context=self._context)
         if room > self.pool.capacity:
             raise InferenceError(
                 f"a request of {room} tokens takes {room * self._token_bytes} bytes of cache, "

@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from transformers import AutoConfig, AutoTokenizer
+from typing import TYPE_CHECKING, TypeVar
 
 from tumbler.contracts.values import Message
 from tumbler.errors import InferenceError
@@ -18,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HuggingFaceTokenizer"]
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_REMEMBERED = 8192
+"""Texts whose ids are kept, and conversations whose rendering is: turns of many episodes say the same."""
+_LONGEST_REMEMBERED = 2048
+"""Characters of one."""
 _PROBE = "xyzzy"
 """A reply whose end can be found in a rendered conversation."""
 
@@ -28,6 +32,10 @@ class HuggingFaceTokenizer:
     def __init__(self, folder: Path) -> None:
         """Load the folder's tokenizer; raise `InferenceError` if it or its chat template is missing."""
         self._tokenizer = _load(folder)
+        self._encoded: dict[str, tuple[int, ...]] = {}
+        self._rendered: dict[tuple[tuple[Message, ...], bool], str] = {}
+        # A template that tells the time says something else tomorrow.
+        self._steady = "strftime_now" not in str(self._tokenizer.chat_template)
         self._context_length = _context_length(folder, self._tokenizer)
         self._fingerprint = _fingerprint(self._tokenizer)
         self._end_of_turn = self._find_end_of_turn(folder)
@@ -59,7 +67,12 @@ class HuggingFaceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text, control tokens in it parsed, nothing added."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        known = self._encoded.get(text)
+        if known is None:
+            known = tuple(self._tokenizer.encode(text, add_special_tokens=False))
+            if len(text) <= _LONGEST_REMEMBERED:
+                _remember(self._encoded, text, known)
+        return list(known)
 
     @property
     def control_tokens(self) -> Sequence[str]:
@@ -79,6 +92,15 @@ class HuggingFaceTokenizer:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Return the conversation as the chat template writes it."""
+        asked = (tuple(messages), add_generation_prompt)
+        known = self._rendered.get(asked) if self._steady else None
+        if known is None:
+            known = self._rendering(messages, add_generation_prompt=add_generation_prompt)
+            if self._steady and len(known) <= _LONGEST_REMEMBERED:
+                _remember(self._rendered, asked, known)
+        return known
+
+    def _rendering(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         conversation = [{"role": message.role, "content": message.content} for message in messages]
         rendered = self._tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -110,7 +132,17 @@ class HuggingFaceTokenizer:
         )
 
 
+def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep a value; a full memory begins anew, which costs less than to know what was used last."""
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
 def _load(folder: Path) -> "PreTrainedTokenizerBase":
+    # Not before a folder is loaded: a process that is handed a tokenizer does without, and so without torch.
+    from transformers import AutoTokenizer
+
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -126,6 +158,8 @@ def _load(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def _context_length(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> int:
+    from transformers import AutoConfig
+
     config = AutoConfig.from_pretrained(folder).get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     return int(positions if positions else tokenizer.model_max_length)

@@ -20,15 +20,16 @@ __all__ = ["put_weights"]
 def put_weights(model: "PreTrainedModel", update: WeightUpdate, *, bits: int = 0) -> None:
     """Copy the update's weights into the model, rounded to `bits` unless that is 0.
 
-    Every parameter must be given, tied ones under either name. Raises `InferenceError`, and leaves the
-    model as it was, if a name is unknown or missing or a shape differs.
+    Every parameter must be given, tied ones under either name; only a partial update may leave some as they
+    are. Raises `InferenceError`, and leaves the model as it was, if a name is unknown or missing or a shape
+    differs.
     """
     buffers = dict(model.named_buffers())
     targets = {**buffers, **dict(model.named_parameters(remove_duplicate=False))}
     given = list(_tensors(model, update))
     problems = [_problem(name, tensor, targets) for name, tensor in given]
     covered = {id(targets[name]) for name, _ in given if name in targets}
-    parameters = model.named_parameters()
+    parameters = () if update.partial else model.named_parameters()
     problems += [f"{name} is missing" for name, parameter in parameters if id(parameter) not in covered]
     found = [problem for problem in problems if problem]
     if found:

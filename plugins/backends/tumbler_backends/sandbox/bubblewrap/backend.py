@@ -40,8 +40,8 @@ class BubblewrapBackend:
     def __init__(self, settings: BubblewrapSettings) -> None:
         """Keep the settings; nothing is touched before `start`."""
         self._settings = settings
-        self._root = settings.root or default_root()
-        cache = settings.cache or self._root.parent
+        self._root = settings.root or default_root(in_memory=settings.in_memory)
+        cache = settings.cache or (settings.root or default_root()).parent
         self._images = ImageStore(cache / "images", settings.images)
         self._templates = TemplateStore(cache / "templates")
         self._log = EgressLog(settings.egress_log)

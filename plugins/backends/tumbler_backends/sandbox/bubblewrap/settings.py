@@ -14,10 +14,13 @@ class BubblewrapSettings(Settings):
 
     root: Path | None = None
     """The folder that holds all owners' sandboxes; None is `$XDG_RUNTIME_DIR/tumbler-<uid>/sandboxes`, or the same
-    under the system's temporary folder. On a tmpfs such as /dev/shm sandboxes come and go fastest, and their files
-    take memory."""
+    under the system's temporary folder."""
+    in_memory: bool = False
+    """Whether the sandboxes lie under /dev/shm where `root` is None and the machine has it. They come and go fastest
+    there, and what they write takes memory and counts as theirs: for many small and short ones."""
     cache: Path | None = None
-    """The folder for unpacked images and for templates; None is beside `root`, so that all owners share it."""
+    """The folder for unpacked images and for templates; None is beside `root`, or where that would be on a disk, so
+    that all owners share it."""
     owner: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")
     """A name under which sandboxes survive their owner's death: the next start under it gets them back, and until
     then they live as long as their `ttl` says. None is no name: they end with this process."""

@@ -1,4 +1,4 @@
-"""The `torch` training backend: the trainer behind a thread of its own, so that the event loop stays free."""
+"""The `torch` training backend: one trainer or several behind a thread, so that the event loop stays free."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
 from tumbler_backends.training.torch.trainer import Trainer
+from tumbler_backends.training.torch.workers.crew import Crew
 
 __all__ = ["TorchTraining"]
 
@@ -21,20 +22,21 @@ Result = TypeVar("Result")
 
 
 class TorchTraining:
-    """Trains any Hugging Face causal LM with PyTorch and Accelerate.
+    """Trains any Hugging Face causal LM with PyTorch and Accelerate, in this process or in several of its own.
 
-    All torch work runs on one thread, in the order of the calls; a call that is cancelled still
-    finishes there before the next one begins.
+    All torch work of this process runs on one thread, in the order of the calls; a call that is cancelled
+    still finishes there before the next one begins.
     """
 
     def __init__(self, settings: TorchTrainingSettings) -> None:
         self._settings = settings
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tumbler-torch")
-        self._trainer: Trainer | None = None
+        self._trainer: Trainer | Crew | None = None
 
     async def start(self, model: Path, *, seed: int) -> None:
         """Load the model folder as policy version 0; `seed` decides how minibatches are dealt."""
-        self._trainer = await self._run(lambda: Trainer(model, self._settings, seed=seed))
+        make = Trainer if self._settings.processes == 1 else Crew
+        self._trainer = await self._run(lambda: make(model, self._settings, seed=seed))
 
     def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
         """Begin a phase with a fresh optimizer, its schedule laid out over `optimizer_steps`."""
@@ -81,7 +83,7 @@ class TorchTraining:
         self._worker.shutdown()
 
     @property
-    def _started(self) -> Trainer:
+    def _started(self) -> Trainer | Crew:
         if self._trainer is None:
             raise RunError("the torch training backend has no model yet; call start(model, seed=...) first")
         return self._trainer

@@ -1,4 +1,4 @@
-"""Deals examples out: to optimizer steps by their tokens, to forward passes by a token budget."""
+"""Deals examples out: to optimizer steps and trainers by their tokens, to forward passes by a token budget."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ import torch
 
 from tumbler_backends.training import dealing
 from tumbler_backends.training.torch.layout import Example
-from tumbler_backends.training.torch.prefixes import RowTree, encode, row_tree
+from tumbler_backends.training.torch.prefixes import TOKEN, RowTree, common, encode, row_tree
 
-__all__ = ["computed_tokens", "deal", "micro_batches"]
+__all__ = ["computed_tokens", "deal", "micro_batches", "share_out"]
 
 REREAD = 16
 """Tokens read again that weigh as one computed: attention copies their keys and values, which are two of the
@@ -35,6 +35,49 @@ def computed_tokens(examples: Sequence[Example], *, share: bool) -> int:
     """Return how many tokens one forward pass computes for these examples, with padding."""
     tree = _tree([_encoded(each) for each in examples])
     return tree.computed if share else tree.padded
+
+
+def share_out(examples: Sequence[Example], *, parts: int, share: bool) -> list[list[Example]]:
+    """Return `parts` parts of about equal work, some of them empty if there are few examples.
+
+    Args:
+        examples: in any order; the same ones in the same order are shared out alike.
+        parts: for one trainer each.
+        share: whether common prefixes are computed once; then examples that begin alike come together.
+    """
+    if parts == 1:
+        return [list(examples)]
+    return _stretches(examples, parts) if share else _by_length(examples, parts)
+
+
+def _stretches(examples: Sequence[Example], parts: int) -> list[list[Example]]:
+    """Cut the examples, in the order in which those that begin alike are neighbours, into parts of equal work."""
+    encoded = sorted((_encoded(each), index) for index, each in enumerate(examples))
+    work: list[int] = []
+    before = b""
+    for rows, _ in encoded:
+        work.append(0)
+        for row in rows:
+            work[-1] += len(row) // TOKEN - common(before, row)
+            before = row
+    shared: list[list[Example]] = [[] for _ in range(parts)]
+    done = 0.0
+    for (_, index), tokens in zip(encoded, work, strict=True):
+        middle = (done + tokens / 2) / (sum(work) or 1)
+        shared[min(parts - 1, int(parts * middle))].append(examples[index])
+        done += tokens
+    return shared
+
+
+def _by_length(examples: Sequence[Example], parts: int) -> list[list[Example]]:
+    """Give each example, from long to short, to the part with the fewest tokens."""
+    shared: list[list[Example]] = [[] for _ in range(parts)]
+    filled = [0] * parts
+    for example in sorted(examples, key=lambda each: -sum(each.lengths)):
+        lightest = filled.index(min(filled))
+        shared[lightest].append(example)
+        filled[lightest] += sum(example.lengths)
+    return shared
 
 
 def _alike(examples: Sequence[Example], tokens: int) -> list[list[Example]]:

@@ -1,11 +1,10 @@
 """The checkpoints of this backend; knows no optimizer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from tumbler.errors import RunFolderError
 from tumbler_backends.training import folders
@@ -15,9 +14,11 @@ __all__ = ["read_state", "write_checkpoint"]
 FORMAT = 2
 
 
-def write_checkpoint(folder: Path, *, model: PreTrainedModel, tokenizer: Path, state: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    folder: Path, *, save: Callable[[Path], object], tokenizer: Path, state: Mapping[str, Any]
+) -> None:
     """Write model, tokenizer files and state, whole or not at all; see `folders.write_checkpoint`."""
-    folders.write_checkpoint(folder, save=model.save_pretrained, tokenizer=tokenizer, state={"format": FORMAT, **state})
+    folders.write_checkpoint(folder, save=save, tokenizer=tokenizer, state={"format": FORMAT, **state})
 
 
 def read_state(folder: Path, *, device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tumbler.contracts.batch import TokenBatch
 from tumbler_backends.training.torch.layout import Example
 from tumbler_backends.training.torch.packed import Packed, pack
 
-__all__ = ["Batch", "LossTokens", "behaviour_logprobs", "collate", "token_batch"]
+__all__ = ["Batch", "LossTokens", "behaviour_logprobs", "collate", "one_token", "token_batch", "whole_sequence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,18 @@ def collate(examples: Sequence[Example], *, device: torch.device) -> Batch:
         temperatures=torch.tensor(temperatures, device=device) if scaled else None,
         rows=tuple(rows),
     )
+
+
+def one_token(device: torch.device) -> Batch:
+    """Return the smallest batch that can be scored."""
+    positions = torch.ones(1, dtype=torch.int64, device=device)
+    return Batch(token_ids=torch.zeros(1, 2, dtype=torch.int64, device=device), positions=positions, temperatures=None)
+
+
+def whole_sequence(token_ids: Sequence[int], *, device: torch.device) -> Batch:
+    """Return one row whose tokens are all scored but the first."""
+    positions = torch.arange(1, len(token_ids), device=device)
+    return Batch(token_ids=torch.tensor([list(token_ids)], device=device), positions=positions, temperatures=None)
 
 
 def behaviour_logprobs(example: Example) -> list[float]:

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from tumbler.contracts.batch import LossOutput
 from tumbler.contracts.training import Phase
 from tumbler.errors import RunError
 from tumbler_backends.training.torch.layout import Example
+from tumbler_backends.training.torch.parallel.strategy import Strategy
 from tumbler_backends.training.torch.schedule import learning_rate
 from tumbler_backends.training.torch.settings import OptimizerSettings
 from tumbler_backends.training.torch.tally import Tally
@@ -26,6 +27,7 @@ class Optimization:
     def __init__(
         self,
         accelerator: Accelerator,
+        strategy: Strategy,
         model: nn.Module,
         settings: OptimizerSettings,
         *,
@@ -40,7 +42,7 @@ class Optimization:
         """Optimizer steps taken in this phase."""
         self._skipped_in_a_row = 0
         self._max_skipped_steps = max_skipped_steps
-        self._accelerator = accelerator
+        self._strategy = strategy
         self._settings = settings
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         groups = [
@@ -73,10 +75,12 @@ class Optimization:
         """
         try:
             outputs = self._accumulate(micro_batches, loss_of, tally)
-            if outputs is None:
+            denominator, broken = self._strategy.team.total(
+                [sum(output.denominator for output in outputs or ()), float(outputs is None)]
+            )
+            if broken or outputs is None:
                 return self._skip("loss", tally)
             tally.add_losses(outputs)
-            denominator = sum(output.denominator for output in outputs)
             with tally.clock("optimizer"):
                 norm = self._divide_and_clip(denominator) if denominator else 0.0
                 if not math.isfinite(norm):
@@ -96,19 +100,22 @@ class Optimization:
         loss_of: Callable[[Sequence[Example]], LossOutput],
         tally: Tally,
     ) -> list[LossOutput] | None:
-        """Add up the gradients and return the outputs without theirs; None at the first that is not finite."""
+        """Add up the gradients and return the outputs without theirs; None if one is not finite."""
         outputs: list[LossOutput] = []
+        finite = True
+        passes = self._strategy.passes(len(micro_batches))
         for micro_batch in micro_batches:
+            self._strategy.team.beat()
             with tally.clock("forward"):
                 output = loss_of(micro_batch)
-                finite = math.isfinite(float(output.total.detach()) + output.denominator)
-            if not finite:
+                finite = finite and math.isfinite(float(output.total.detach()) + output.denominator)
+            if not finite and not self._strategy.in_step:
                 return None
             with tally.clock("backward"):
-                if output.total.requires_grad:
-                    self._accelerator.backward(output.total)
+                self._strategy.backward(output.total)
             outputs.append(replace(output, total=output.total.detach()))
-        return outputs
+        self._strategy.idle(passes - len(micro_batches), gradient=True)
+        return outputs if finite else None
 
     def _skip(self, what: str, tally: Tally) -> Literal[False]:
         tally.skipped += 1
@@ -123,11 +130,11 @@ class Optimization:
 
     def _divide_and_clip(self, denominator: float) -> float:
         """Divide the gradient, clip it, and return its norm before clipping, which may not be finite."""
+        self._strategy.add_up(self._parameters)
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(denominator)
-        bound = self._settings.max_grad_norm or math.inf
-        return float(cast("Tensor", self._accelerator.clip_grad_norm_(self._parameters, bound)))
+        return self._strategy.clip(self._parameters, self._settings.max_grad_norm or math.inf)
 
     def _advance(self) -> float:
         """Move the weights and return the learning rate."""
@@ -139,17 +146,32 @@ class Optimization:
         return rate
 
     def state(self) -> dict[str, Any]:
-        """Return everything that `restore` needs, in types that `torch.load` reads with `weights_only`."""
+        """Return everything that `restore` needs, whole and in types that `torch.load` reads with `weights_only`."""
         return {
             "phase": self.phase,
             "optimizer_steps": self.optimizer_steps,
             "taken": self.taken,
             "skipped_in_a_row": self._skipped_in_a_row,
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._whole_state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state` of an optimization of the same phase, steps, parameters and added modules."""
         self.taken = state["taken"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        parameters = [each for group in self._optimizer.param_groups for each in group["params"]]
+        whole = state["optimizer"]
+        parts = {
+            index: {name: self._strategy.part(moment, parameters[index]) for name, moment in moments.items()}
+            for index, moments in whole["state"].items()
+        }
+        self._optimizer.load_state_dict({**whole, "state": parts})
+
+    def _whole_state(self) -> dict[str, Any]:
+        """Return the optimizer's state with each moment whole."""
+        state = self._optimizer.state_dict()
+        whole = {
+            index: {name: self._strategy.full(self._strategy.held(moment), moment) for name, moment in moments.items()}
+            for index, moments in state["state"].items()
+        }
+        return {**state, "state": whole}

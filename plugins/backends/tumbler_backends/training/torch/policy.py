@@ -1,6 +1,6 @@
 """The policy in training: a Hugging Face causal LM that scores tokens. S loss tokens, V vocabulary, H hidden size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from tumbler.errors import RunError
 from tumbler_backends.training.folders import enable_checkpointing, load_model
-from tumbler_backends.training.torch.collate import Batch
+from tumbler_backends.training.torch.collate import Batch, one_token
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
 from tumbler_backends.training.torch.tree_attention import enable_packing, packed_inputs
 
-__all__ = ["Policy", "Scores", "load_policy"]
+__all__ = ["Policy", "Scores", "load_policy", "state_size"]
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits that are held at once: 128 MiB in float32."""
@@ -117,19 +117,8 @@ class Policy(nn.Module):
             entropies = -(logprobs.exp() * logprobs.clamp_min(torch.finfo(logprobs.dtype).min)).sum(-1)
         return logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), entropies
 
-    @torch.no_grad()
-    def state_size(self) -> int:
-        """Return H; raise `RunError` if the model does not hand over its hidden states."""
-        token = torch.zeros(1, 2, dtype=torch.int64, device=self.model.device)
-        batch = Batch(
-            token_ids=token, positions=torch.ones(1, dtype=torch.int64, device=token.device), temperatures=None
-        )
-        _, states = self._predictors(batch, with_states=True)
-        assert states is not None, "states were asked for"
-        return states.shape[-1]
-
     def score_with(self, weights: Mapping[str, Tensor], batch: Batch) -> Scores:
-        """Return what `forward` would return with other weights, as `folders.copy_weights` gave them."""
+        """Return what `forward` would return with other weights, by the model's names; the rest are its own."""
         named = {f"model.{name}": tensor for name, tensor in weights.items()}
         return cast("Scores", torch.func.functional_call(self, named, (batch,)))
 
@@ -145,6 +134,14 @@ def load_policy(folder: Path, settings: TorchTrainingSettings) -> Policy:
         # Hugging Face models checkpoint in training mode only.
         policy.train()
     return policy
+
+
+@torch.no_grad()
+def state_size(forward: Callable[..., Scores], device: torch.device) -> int:
+    """Return H of the policy behind `forward`; raise `RunError` if its model does not hand over its hidden states."""
+    states = forward(one_token(device), with_states=True).states
+    assert states is not None, "states were asked for"
+    return states.shape[-1]
 
 
 def _select(outputs: Tensor, indices: Tensor) -> Tensor:

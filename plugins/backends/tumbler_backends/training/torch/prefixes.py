@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["RowTree", "Run", "encode", "row_tree"]
+__all__ = ["TOKEN", "RowTree", "Run", "common", "encode", "row_tree"]
 
 MIN_SAVED = 64
 """Tokens that a common run must save: with fewer, its own call of attention in each layer costs what it spares."""
@@ -107,7 +107,7 @@ def _branchings(rows: Sequence[bytes]) -> list[_Branching]:
     """Return all branchings and the ends of all rows, each after its parent."""
     order = sorted(range(len(rows)), key=rows.__getitem__)
     # Rows in order that share a prefix are neighbours, and share what all neighbours between them share.
-    shared = [0, *(_common(rows[one], rows[other]) for one, other in pairwise(order))]
+    shared = [0, *(common(rows[one], rows[other]) for one, other in pairwise(order))]
     found: list[_Branching] = []
     waiting: list[tuple[range, int | None]] = [(range(len(order)), None)]
     while waiting:
@@ -146,8 +146,8 @@ def _split(members: range, shared: Sequence[int], end: int) -> Iterator[range]:
     yield range(first, members[-1] + 1)
 
 
-def _common(one: bytes, other: bytes) -> int:
-    """Return how many tokens two rows have in common at their start."""
+def common(one: bytes, other: bytes) -> int:
+    """Return how many tokens two encoded rows have in common at their start."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

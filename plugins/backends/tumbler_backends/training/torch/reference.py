@@ -42,12 +42,17 @@ class Reference:
                 )
         return None if self._version == current else self._weights
 
-    def state(self, current: int) -> dict[str, Any]:
-        """Return what `restore` needs; the current weights are in the checkpoint as they are."""
-        known = self._weights is not None and self._version != current
-        return {"version": self._version, "weights": dict(self._weights or {}) if known else None}
+    def state(self, current: int, *, full: Callable[[Weights], Weights]) -> dict[str, Any]:
+        """Return what `restore` needs; the current weights are in the checkpoint as they are.
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        Args:
+            current: the version of the current weights.
+            full: returns the whole of weights as they are kept here.
+        """
+        known = self._weights is not None and self._version != current
+        return {"version": self._version, "weights": dict(full(self._weights or {})) if known else None}
+
+    def restore(self, state: Mapping[str, Any], *, share: Callable[[Weights], Weights]) -> None:
+        """Go on from what `state` returned; `share` undoes what `full` did."""
         self._version = state["version"]
-        self._weights = state["weights"]
+        self._weights = None if state["weights"] is None else share(state["weights"])

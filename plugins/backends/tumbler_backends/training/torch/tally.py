@@ -23,6 +23,9 @@ class Tally:
         self.computed = 0
         """Tokens that forward passes with gradient computed, padding included."""
         self.samples: dict[str, list[float]] = defaultdict(list)
+        """Of the losses; those of optimizer steps are in `gradient_norms`."""
+        self.gradient_norms: list[float] = []
+        """Of the steps taken, before clipping."""
         self._learning_rate: float | None = None
         self._means: dict[str, tuple[float, float]] = {}
         self._seconds: dict[str, float] = defaultdict(float)
@@ -58,15 +61,30 @@ class Tally:
     def add_step(self, *, gradient_norm: float, learning_rate: float) -> None:
         """Count an optimizer step that was taken."""
         self.steps += 1
-        self.add("train/gradient_norm", gradient_norm, 1)
-        self.samples["train/gradient_norms"].append(gradient_norm)
+        self.gradient_norms.append(gradient_norm)
         self._learning_rate = learning_rate
+
+    def merge(self, others: Sequence["Tally"]) -> None:
+        """Add what other trainers measured in the same optimizer steps, of shares of the same batch.
+
+        Steps are taken together, so that they count once; seconds are those of the slowest.
+        """
+        for other in others:
+            self.computed += other.computed
+            for name, (total, count) in other._means.items():
+                self.add(name, total, count)
+            for name, values in other.samples.items():
+                self.samples[name].extend(values)
+            for name, seconds in other._seconds.items():
+                self._seconds[name] = max(self._seconds[name], seconds)
 
     def metrics(self) -> Mapping[str, float]:
         """Return the means that have a count, the seconds, and how many steps were not taken."""
-        rate = {} if self._learning_rate is None else {"train/learning_rate": self._learning_rate}
+        taken = {} if self._learning_rate is None else {"train/learning_rate": self._learning_rate}
+        if self.gradient_norms:
+            taken["train/gradient_norm"] = sum(self.gradient_norms) / len(self.gradient_norms)
         return {
-            **rate,
+            **taken,
             **{name: total / count for name, (total, count) in self._means.items() if count},
             **{f"train/seconds_{name}": seconds for name, seconds in self._seconds.items()},
             "train/empty_steps": float(self.empty),

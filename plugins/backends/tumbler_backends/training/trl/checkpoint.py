@@ -16,8 +16,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tumbler.contracts.inference import Canary
 from tumbler.errors import RunError, RunFolderError
 from tumbler_backends.training import folders
+from tumbler_backends.training.canary import canary_tokens
 from tumbler_backends.training.trl.settings import TRLTrainingSettings
 
 __all__ = ["Policy", "load_policy", "read_state", "write_checkpoint"]
@@ -42,6 +44,17 @@ class Policy:
         """Take TRL's output head and Accelerate's mixed precision off the model, for the next trainer to put on."""
         for name in ("forward", "_original_forward"):
             vars(self.model).pop(name, None)
+
+    @torch.no_grad()
+    def canary(self) -> Canary:
+        """Score the canary with the weights in their own type."""
+        token_ids = canary_tokens(self.model.config)
+        inputs = torch.tensor([token_ids], device=self.model.device)
+        # As the class has it: what TRL and Accelerate put over it lies in the instance.
+        logits = type(self.model).forward(self.model, input_ids=inputs, use_cache=False).logits[0, :-1]
+        logprobs = logits.float().log_softmax(-1).gather(-1, inputs[0, 1:, None]).squeeze(-1)
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return Canary(token_ids=token_ids, logprobs=tuple(logprobs.tolist()), dtype=dtype)
 
     def save(self, folder: Path) -> None:
         """Write the weights, and the configurations as they came."""

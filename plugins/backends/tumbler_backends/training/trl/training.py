@@ -80,7 +80,8 @@ class Training:
 
     def weights(self) -> WeightUpdate:
         """Return a copy of the weights, which later steps do not change."""
-        return WeightUpdate(version=self.version, tensors=copy_weights(self._policy.model).items)
+        tensors = copy_weights(self._policy.model).items
+        return WeightUpdate(version=self.version, tensors=tensors, canary=self._policy.canary())
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint from which `load` continues exactly."""

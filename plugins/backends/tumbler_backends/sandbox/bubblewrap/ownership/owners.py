@@ -20,6 +20,7 @@ __all__ = ["REAPED", "Owner", "OwnerRecord", "claim", "default_root", "locked", 
 
 REAPED: Final = ".reaped-"
 """How the names of folders begin that somebody is removing."""
+_MEMORY: Final = "/dev/shm"
 _RECORD: Final = "owner.json"
 _CLAIMED: Final = ".claimed-"
 
@@ -91,9 +92,11 @@ class Owner:
                 replace(record, left=True).save(self.folder)
 
 
-def default_root() -> Path:
-    """Return the folder of this user's sandboxes."""
+def default_root(*, in_memory: bool = False) -> Path:
+    """Return the folder of this user's sandboxes; one in memory only where the machine has a place for it."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    if in_memory and os.access(_MEMORY, os.W_OK | os.X_OK):
+        base = _MEMORY
     return Path(base) / f"tumbler-{os.getuid()}" / "sandboxes"
 
 

@@ -1,10 +1,13 @@
 """Start the program bwrap and tie it to this process by pipes; waits for nothing."""
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tumbler_backends.sandbox.bubblewrap.processes.entering import start_inside
 from tumbler_backends.sandbox.egress.network_namespace import NamespaceDescriptors
@@ -44,7 +47,7 @@ def launch(
 
     def start() -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [*program, "--info-fd", str(news_inner), "--block-fd", str(gate_inner), *arguments],
+            [*_signals_restored(), *program, "--info-fd", str(news_inner), "--block-fd", str(gate_inner), *arguments],
             stdin=inner.fileno(),
             # Nothing of the host's, were it /dev/null: who has it could change its permissions for everybody.
             stdout=diagnosis_inner,
@@ -68,3 +71,23 @@ def launch(
     for descriptor in (control.fileno(), diagnosis, news):
         os.set_blocking(descriptor, False)
     return Launched(popen=popen, control=control, diagnosis=diagnosis, news=news, gate=gate)
+
+
+def _signals_restored() -> Sequence[str]:
+    """Return what goes before a program so that it does not inherit that this process ignores signals.
+
+    A process that a shell has put into the background, or nohup started, ignores some; bash could not trap them inside.
+    """
+    asked = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    ignored = [number.name for number in asked if signal.getsignal(number) == signal.SIG_IGN]
+    return (*_env(), f"--default-signal={','.join(ignored)}") if ignored and _env() else ()
+
+
+@cache
+def _env() -> Sequence[str]:
+    """Return the host's program env if it can restore signals, which that of busybox cannot; else nothing."""
+    env = shutil.which("env")
+    if env is None:
+        return ()
+    tried = subprocess.run([env, "--default-signal=INT", "true"], capture_output=True, timeout=10, check=False)
+    return (env,) if tried.returncode == 0 else ()

@@ -1,0 +1,1 @@
+"""Rollouts, engines and the trainer as actors of a Ray cluster."""

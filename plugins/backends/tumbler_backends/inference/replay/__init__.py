@@ -1,0 +1,1 @@
+"""The inference backend `replay`: what a run's policy said is said again, without a model."""

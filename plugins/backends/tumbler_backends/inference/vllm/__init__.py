@@ -1,0 +1,1 @@
+"""Serve the policy with vLLM, in processes and a Python environment of its own."""

@@ -1,0 +1,1 @@
+"""How one trainer works with those of other processes."""

@@ -1,0 +1,1 @@
+"""The processes in which trainers work together, and their owner's side."""
