@@ -1,6 +1,6 @@
 """Credit by chunk against credit by token and by trajectory, on `trail` at growing horizons.
 
-    python -m experiments.credit            # five seeds; about an hour on two cores; interrupted, it goes on
+    python -m experiments.credit            # five seeds; about 80 minutes on two cores; interrupted, it goes on
     python -m experiments.credit --quick    # minutes: the sign of the main effect, or exit status 1
     python -m experiments.credit --tune     # choose the learning rates again, on other seeds
 

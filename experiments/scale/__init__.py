@@ -1,0 +1,1 @@
+"""The scheduler at scale, on a simulated cluster."""
