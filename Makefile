@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,gguf,trl,docker,e2b,modal,serve,remote,gateway,mcp,dev,docs
+EXTRAS := train,gguf,lora,trl,docker,e2b,modal,ray,serve,remote,gateway,mcp,dev,docs
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help quickstart smollm2 test check docs bench study quick-studies isolation install sandbox-tools test-tools clean
+.PHONY: help quickstart smollm2 test check docs bench study quick-studies vllm isolation install sandbox-tools test-tools clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,15 +36,19 @@ docs: install  ## Generate the reference and build the documentation into site/.
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: install sandbox-tools  ## Run the benchmarks.
-	for script in benchmarks/*.py benchmarks/sandbox benchmarks/loss benchmarks/prefixes benchmarks/anchors; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py benchmarks/sandbox benchmarks/loss benchmarks/prefixes benchmarks/anchors benchmarks/turns benchmarks/gateway benchmarks/quickstart; do $(BIN)/python $$script || exit 1; done
 
 study: install  ## Run a study of the algorithms: make study NAME=credit (an hour or more; it goes on where it was left).
 	$(BIN)/python -m experiments.$(NAME)
 
-quick-studies: install  ## Minutes: whether the main effects of three studies still show.
+quick-studies: install  ## Minutes: whether the main effects of four studies still show.
 	$(BIN)/python -m experiments.context --quick
 	$(BIN)/python -m experiments.credit --quick
 	$(BIN)/python -m experiments.resampling --quick
+	$(BIN)/python -m experiments.scale --quick
+
+vllm: install  ## Make an environment with vLLM for processors, and run the tests that need it (a gigabyte to download).
+	TUMBLER_VLLM_PYTHON=$$(sh tools/vllm-environment.sh) $(BIN)/python -m pytest -m vllm
 
 isolation: install test-tools  ## Try to break out of the sandboxes, in five languages.
 	@command -v node >/dev/null || apt-get install -y -qq --no-install-recommends nodejs >/dev/null
