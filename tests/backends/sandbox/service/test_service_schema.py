@@ -1,7 +1,8 @@
 """Schemathesis against a real server over bubblewrap: whatever fits the schema, or does not, is no failure of ours."""
 
-import asyncio
-import threading
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,57 +12,49 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi import schemas  # noqa: F401  # later a server's thread may parse code at the same time
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
-
-from tumbler.errors import ComponentNotFoundError
-from tumbler_backends.sandbox.bubblewrap.backend import BubblewrapBackend
-from tumbler_backends.sandbox.bubblewrap.settings import BubblewrapSettings
-from tumbler_backends.sandbox.service.service import HttpService
-from tumbler_backends.sandbox.service.settings import ServiceSettings
 
 TOKEN = "a-token-of-the-tests"
 
 
-class NoEnvironments:
-    def names(self):
-        return []
+REGISTRY = """\
+schema = 1
 
-    def build(self, name, settings):
-        raise ComponentNotFoundError(f"there is no environment {name!r}")
+[backends.front]
+use = "sandbox-service"
+port = 0
+shutdown_seconds = 1
+
+[[backends.front.tenants]]
+name = "t"
+token = "{token}"
+max_sandboxes = 5
+ttl = 600
+memory_bytes = {memory}
+
+[backends.boxes]
+use = "bubblewrap"
+root = "{root}"
+grace = 0.1
+"""
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory) -> Iterator[str]:
-    """Serve bubblewrap from another thread: the examples are sent by blocking calls."""
-    root: Path = tmp_path_factory.mktemp("schema") / "sandboxes"
-    quota = {"max_sandboxes": 5, "ttl": 600, "memory_bytes": 256 << 20}
-    service = HttpService(ServiceSettings(port=0, shutdown_seconds=1, tenants=[{"name": "t", "token": TOKEN, **quota}]))
-    ready: list[str] = []
-    started = threading.Event()
-    loop = asyncio.new_event_loop()
-
-    def announce(address: str) -> None:
-        ready.append(address)
-        started.set()
-
-    async def serve() -> None:
-        backend = BubblewrapBackend(BubblewrapSettings(root=root, grace=0.1))
-        await service.serve(backend, environments=NoEnvironments(), on_ready=announce)
-
-    def run() -> None:
-        serving.append(loop.create_task(serve()))
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(asyncio.wait(serving))
-
-    serving: list[asyncio.Task[None]] = []
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(30)
-    yield ready[0]
-    loop.call_soon_threadsafe(serving[0].cancel)
-    thread.join(60)
-    assert not thread.is_alive()
+    """Serve bubblewrap from another process: the examples are sent by blocking calls."""
+    folder: Path = tmp_path_factory.mktemp("schema")
+    root, registry = folder / "sandboxes", folder / "registry.toml"
+    registry.write_text(REGISTRY.format(token=TOKEN, memory=256 << 20, root=root))
+    words = ["sandbox", "serve", "--backend", "boxes", "--service", "front", "--registry", str(registry)]
+    command = [sys.executable, "-m", "tumbler.cli.main", *words]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
     assert not list(root.iterdir())
 
 
