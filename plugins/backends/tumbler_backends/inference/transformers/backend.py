@@ -10,11 +10,11 @@ import torch
 
 from tumbler.contracts.inference import GenerateRequest, Generation, TextTokenizer, WeightUpdate
 from tumbler.errors import InferenceError
+from tumbler_backends.computing import ComputingThread
 from tumbler_backends.inference.transformers.engine import Engine
 from tumbler_backends.inference.transformers.served import ServedModel
 from tumbler_backends.inference.transformers.settings import TransformersSettings
 from tumbler_backends.inference.transformers.tokenizer import HuggingFaceTokenizer
-from tumbler_backends.inference.transformers.worker import Worker
 
 __all__ = ["TransformersInference"]
 
@@ -35,13 +35,19 @@ class TransformersInference:
         self._settings = settings
         self._engine: Engine | None = None
         self._tokenizer: HuggingFaceTokenizer | None = None
-        self._worker: Worker | None = None
+        self._worker: ComputingThread | None = None
 
     async def start(self, model: Path) -> None:
         """Load the model folder as policy version 0."""
         if self._worker is not None:
             raise InferenceError("the inference backend is started already; build another one for another model")
-        self._worker = Worker(self._step, self._stop)
+        self._worker = ComputingThread(
+            "inference",
+            error=InferenceError,
+            processors=self._settings.threads,
+            step=self._step,
+            stop=self._stop,
+        )
         await self._wait(
             self._worker.call(lambda: self._load(model)), self._settings.start_timeout, "loading the model"
         )
@@ -85,7 +91,7 @@ class TransformersInference:
         if self._worker is not None:
             await asyncio.to_thread(self._worker.close, _CLOSE_SECONDS)
 
-    def _started(self) -> tuple[Engine, Worker]:
+    def _started(self) -> tuple[Engine, ComputingThread]:
         if self._engine is None or self._worker is None:
             raise InferenceError("the inference backend is not started: await start(model) first")
         return self._engine, self._worker

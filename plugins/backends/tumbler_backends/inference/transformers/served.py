@@ -55,8 +55,6 @@ class ServedModel:
         cls, folder: Path, settings: TransformersSettings, *, stop_tokens: Iterable[int], context: int
     ) -> "ServedModel":
         """Load the model folder."""
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         model = load_model(folder, dtype=settings.dtype, device=settings.device)
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends] if ends is not None else []

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,12 +11,14 @@ from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
+from tumbler_backends.computing import ComputingThread
 from tumbler_backends.training.torch.settings import TorchTrainingSettings
 from tumbler_backends.training.torch.trainer import Trainer
 from tumbler_backends.training.torch.workers.crew import Crew
 
 __all__ = ["TorchTraining"]
 
+_CLOSE_SECONDS = 30.0
 Result = TypeVar("Result")
 
 
@@ -30,7 +31,7 @@ class TorchTraining:
 
     def __init__(self, settings: TorchTrainingSettings) -> None:
         self._settings = settings
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tumbler-torch")
+        self._worker = ComputingThread("training", error=RunError, processors=settings.threads)
         self._trainer: Trainer | Crew | None = None
 
     async def start(self, model: Path, *, seed: int) -> None:
@@ -41,7 +42,7 @@ class TorchTraining:
     def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
         """Begin a phase with a fresh optimizer, its schedule laid out over `optimizer_steps`."""
         trainer = self._started
-        self._worker.submit(lambda: trainer.begin(phase, optimizer_steps=optimizer_steps)).result()
+        self._worker.call(lambda: trainer.begin(phase, optimizer_steps=optimizer_steps)).result()
 
     async def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
         """Take one supervised optimizer step; raise `RunError` outside phase "sft"."""
@@ -63,7 +64,7 @@ class TorchTraining:
 
         Tied weights come under each of their names.
         """
-        return self._worker.submit(self._started.weights).result()
+        return self._worker.call(self._started.weights).result()
 
     async def save(self, folder: Path) -> None:
         """Write a checkpoint; a crash leaves the old one or none, never half of one."""
@@ -80,7 +81,7 @@ class TorchTraining:
         trainer, self._trainer = self._trainer, None
         if trainer is not None:
             await self._run(trainer.close)
-        self._worker.shutdown()
+        await asyncio.to_thread(self._worker.close, _CLOSE_SECONDS)
 
     @property
     def _started(self) -> Trainer | Crew:
@@ -89,4 +90,4 @@ class TorchTraining:
         return self._trainer
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return await asyncio.wrap_future(self._worker.call(work))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,11 +11,13 @@ from tumbler.contracts.inference import WeightUpdate
 from tumbler.contracts.training import Phase, StepReport
 from tumbler.errors import RunError
 from tumbler.trajectory.record import Trajectory
+from tumbler_backends.computing import ComputingThread
 from tumbler_backends.training.trl.settings import TRLTrainingSettings
 from tumbler_backends.training.trl.training import Training
 
 __all__ = ["TRLTraining"]
 
+_CLOSE_SECONDS = 30.0
 Result = TypeVar("Result")
 
 
@@ -29,7 +30,7 @@ class TRLTraining:
 
     def __init__(self, settings: TRLTrainingSettings) -> None:
         self._settings = settings
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tumbler-trl")
+        self._worker = ComputingThread("training", error=RunError, processors=settings.threads)
         self._training: Training | None = None
 
     async def start(self, model: Path, *, seed: int) -> None:
@@ -39,7 +40,7 @@ class TRLTraining:
     def begin(self, phase: Phase, *, optimizer_steps: int) -> None:
         """Begin a phase with a fresh optimizer, its schedule laid out over `optimizer_steps`."""
         training = self._started
-        self._worker.submit(lambda: training.begin(phase, optimizer_steps=optimizer_steps)).result()
+        self._worker.call(lambda: training.begin(phase, optimizer_steps=optimizer_steps)).result()
 
     async def fit_sft(self, batch: Sequence[Trajectory]) -> StepReport:
         """Take one supervised optimizer step; raise `RunError` outside phase "sft"."""
@@ -66,7 +67,7 @@ class TRLTraining:
 
         Tied weights come under each of their names.
         """
-        return self._worker.submit(self._started.weights).result()
+        return self._worker.call(self._started.weights).result()
 
     async def save(self, folder: Path) -> None:
         """Write a checkpoint; a crash leaves the old one or none, never half of one."""
@@ -83,7 +84,7 @@ class TRLTraining:
         training, self._training = self._training, None
         if training is not None:
             await self._run(training.close)
-        self._worker.shutdown()
+        await asyncio.to_thread(self._worker.close, _CLOSE_SECONDS)
 
     @property
     def _started(self) -> Training:
@@ -92,4 +93,4 @@ class TRLTraining:
         return self._training
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return await asyncio.wrap_future(self._worker.call(work))
