@@ -331,7 +331,7 @@ async def test_an_algorithm_that_raises_leaves_no_gradient_behind(start, credite
     assert_equal_weights(weights_of(tried), weights_of(fresh))
 
 
-async def test_all_torch_work_runs_on_one_thread(start, credited, algorithm):
+async def test_all_torch_work_runs_off_the_event_loop(start, credited, algorithm):
     names = set()
 
     class Listening(algorithm):
@@ -342,4 +342,4 @@ async def test_all_torch_work_runs_on_one_thread(start, credited, algorithm):
     backend = await start("rl")
     for _ in range(3):
         await backend.step(credited, Listening())
-    assert names == {"tumbler-torch_0"}
+    assert names == {"tumbler-training"}

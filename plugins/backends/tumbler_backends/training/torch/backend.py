@@ -25,8 +25,8 @@ Result = TypeVar("Result")
 class TorchTraining:
     """Trains any Hugging Face causal LM with PyTorch and Accelerate, in this process or in several of its own.
 
-    All torch work of this process runs on one thread, in the order of the calls; a call that is cancelled
-    still finishes there before the next one begins.
+    All torch work of this process runs off the event loop, one call after the other in their order; one that is
+    cancelled when it has begun still finishes before the next begins.
     """
 
     def __init__(self, settings: TorchTrainingSettings) -> None:
