@@ -11,7 +11,8 @@ peak of the whole process. Processor time is given beside wall time, because oth
     python benchmarks/training_run --rounds 5 --threads 2
 
 On a quiet machine `--latencies 1-long-tailed` takes TRL a minute and a half for each step: it waits for one call after
-the other. Tumbler may let rollouts run ahead of training there (`max_staleness`); the table says by how many steps.
+the other. Tumbler may let rollouts run ahead of training there (`max_staleness`); the table says by how many steps, and
+how many of the tokens are trained: chunks that are too old by then are not.
 """
 
 import argparse
@@ -49,7 +50,7 @@ COLUMNS = (
     "Tumbler, MB",
     "TRL",
     "ratio",
-    "tokens sampled in a step, Tumbler / TRL",
+    "tokens trained in a step, Tumbler / TRL",
     "log-probabilities apart",
 )
 PACKAGES = ("torch", "transformers", "trl")
@@ -164,7 +165,7 @@ def verdicts(size: str, latency: str, each: Mapping[str, object]) -> Iterator[tu
     assert isinstance(memory, float)
     yield f"{name}: at least {BARS[latency]:g}x the trajectories a second", ratio >= BARS[latency]
     yield f"{name}: at most {MEMORY_BAR} of the memory", memory <= MEMORY_BAR
-    yield f"{name}: both sample the same number of tokens", bool(each["same_tokens"])
+    yield f"{name}: both train on the same number of tokens", bool(each["same_tokens"])
     yield f"{name}: rewards differ within groups", bool(each["learnt"])
     if not each["staleness"]:
         difference = each["difference"]

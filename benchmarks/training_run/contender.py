@@ -43,7 +43,7 @@ class Told:
     cpu: list[float] = field(default_factory=list)
     """The processor time of the whole process then."""
     sampled: list[int] = field(default_factory=list)
-    """Tokens that each step sampled."""
+    """Tokens that were sampled and that each step trained."""
     spread: list[float] = field(default_factory=list)
     """The standard deviation of rewards within a group in each step, so that it is seen that something was learnt."""
     megabytes: float = 0.0

@@ -127,6 +127,16 @@ async def test_a_turn_computes_its_new_tokens_only(serve, ask):
     assert reply.cached_tokens > 200
 
 
+async def test_prompts_that_do_not_fit_into_one_step_together_are_all_answered(serve, ask, models):
+    backend = await serve(python=find_python(None), engine={"max_num_batched_tokens": 512})
+    prompts = [[*range(start, start + 200)] for start in range(10, 34)]
+    replies = await asyncio.gather(*(backend.generate(ask(each, seed=7, max_tokens=8)) for each in prompts))
+    for prompt, reply in zip(prompts, replies, strict=True):
+        assert reply.logprobs == pytest.approx(logprobs_of(models[0], prompt, reply.token_ids), abs=1e-4)
+    alone = await backend.generate(ask(prompts[-1], seed=7, max_tokens=8))
+    assert alone.token_ids == replies[-1].token_ids
+
+
 def test_a_tied_head_that_was_not_sent_is_noticed_and_completed(models):
     import tumbler_backends
 

@@ -25,6 +25,10 @@ _SETTINGS = {
 }
 _FIXED = ("model", "skip_tokenizer_init", "logprobs_mode", "async_scheduling", "quantization")
 """What replies and updates rely on: engines of quantised weights cannot be compared with what they were sent."""
+_ON_PROCESSORS = {
+    "enforce_eager": True,  # a compiler for the model takes minutes at each start; on GPUs it is vLLM's to decide
+    "enable_chunked_prefill": False,  # vLLM cannot take back what a part of a prompt draws from a request's seed there
+}
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
@@ -36,9 +40,11 @@ class VllmEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # read when vLLM is imported
         self._refuse(settings)
         self._sampling: Any = import_module("vllm.sampling_params")
-        # On processors a compiler for the model takes minutes at each start; on GPUs it is vLLM's to decide.
-        eager = {"enforce_eager": True} if import_module("vllm.platforms").current_platform.is_cpu() else {}
-        arguments = import_module("vllm.engine.arg_utils").EngineArgs(model=model, **{**_SETTINGS, **eager, **settings})
+        device = _ON_PROCESSORS if import_module("vllm.platforms").current_platform.is_cpu() else {}
+        if device and settings.get("enable_chunked_prefill"):
+            raise ValueError("enable_chunked_prefill: on processors vLLM cannot do that for requests with seeds")
+        chosen = {**_SETTINGS, **device, **settings}
+        arguments = import_module("vllm.engine.arg_utils").EngineArgs(model=model, **chosen)
         self._engine: Any = import_module("vllm.v1.engine.llm_engine").LLMEngine.from_engine_args(arguments)
         config = self._engine.model_config
         self._tied = _is_tied(config.hf_config) or _is_tied(config.hf_text_config)
